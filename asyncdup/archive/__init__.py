@@ -1,0 +1,1 @@
+"""What is to be moved: the local tree, chains of backup sets, and how one becomes the other."""

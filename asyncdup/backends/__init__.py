@@ -1,0 +1,1 @@
+"""Where bytes rest: one file a protocol, each against the interface in ``base``."""

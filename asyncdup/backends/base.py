@@ -1,0 +1,136 @@
+"""What a backend is: the protocol that every place for objects is written against, and the records it speaks in. No behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do (engine rule Q1). An ability that is not named is absent.
+
+    Attributes:
+        max_concurrency: calls that may usefully run at once; None = no limit known.
+        atomic_put: an object appears whole under its name or not at all.
+        ranged_get: ``get`` honours ``start`` and ``length`` without reading the rest.
+        checksums: names of digests that ``stat`` or ``put`` report, strongest first (``hashlib`` names).
+        read_after_write: a finished put is seen by the next list, stat and get.
+        max_name: longest object name in bytes; None = unknown.
+        put_if_absent, server_move: the optional methods of the same name exist (``put_if_absent``, ``move``).
+    """
+
+    max_concurrency: int | None = None
+    atomic_put: bool = False
+    put_if_absent: bool = False
+    ranged_get: bool = False
+    server_move: bool = False
+    checksums: tuple[str, ...] = ()
+    read_after_write: bool = True
+    max_name: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object. ``size`` in bytes; ``mtime`` in seconds since the epoch; ``digests`` maps a ``hashlib`` name to a hex digest."""
+
+    name: str
+    size: int
+    mtime: float | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+class Body(Protocol):
+    """What a put sends. It opens again for each attempt, from any offset. ``digests`` maps hashlib names to hex digests of the whole."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def digests(self) -> Mapping[str, str]: ...
+    def open(self, start: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Chunks (of at most 1 MiB) from byte ``start`` to the end, in order."""
+        ...
+
+
+class Backend(Protocol):
+    """One place for objects: a flat namespace of names without ``/``, each with bytes.
+
+    Names are text; bytes of a name that are not UTF-8 are lone surrogates (``os.fsdecode``). Every method may be called again after it
+    failed in any way. Each raises RetryableError, OperatorError or PermanentError classes only, with the library's error as ``__cause__``.
+    ``description`` names the place for people and logs and never holds a secret.
+    """
+
+    @property
+    def description(self) -> str: ...
+
+    def capabilities(self) -> Capabilities:
+        """Static; never touches the network."""
+        ...
+
+    def supports_concurrency(self) -> bool:
+        """Whether methods may run concurrently. If False the engine makes one call at a time, whatever the verb."""
+        ...
+
+    def list(self, prefix: str = "") -> AbstractAsyncContextManager[AsyncIterator[ObjectInfo]]:
+        """Objects whose name begins with ``prefix``, each once, in any order. Temporary names (``.asyncdup-…``) are included.
+
+        A location that does not exist yet lists nothing. Raises OperatorError if it may not be read.
+        """
+        ...
+
+    async def stat(self, name: str) -> ObjectInfo:
+        """Raises NotFound."""
+        ...
+
+    def get(self, name: str, *, start: int = 0, length: int | None = None) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The bytes of ``name`` from ``start``, at most ``length`` of them. Raises NotFound on entering or on the first chunk."""
+        ...
+
+    async def put(self, name: str, body: Body) -> ObjectInfo:
+        """Store ``body`` under ``name``, replacing what was there; durable when it returns. All or nothing where ``atomic_put``.
+
+        Creates the location (folder) if it does not exist. The returned size is the server's count, not ours, wherever it can be had.
+        Cancelled or failed, it leaves at most a temporary name (``.asyncdup-…``).
+        """
+        ...
+
+    async def delete(self, name: str) -> None:
+        """An absent name is success: it may be a repeated attempt."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections. Idempotent; the backend may not be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class SupportsPutIfAbsent(Protocol):
+    """Present when ``capabilities().put_if_absent``."""
+
+    async def put_if_absent(self, name: str, body: Body) -> ObjectInfo:
+        """As ``put``, but raises Precondition if ``name`` exists."""
+        ...
+
+
+@runtime_checkable
+class SupportsMove(Protocol):
+    """Present when ``capabilities().server_move``."""
+
+    async def move(self, source: str, target: str) -> None:
+        """Rename, replacing ``target``. Raises NotFound."""
+        ...
+
+
+class BlockingBackend(Protocol):
+    """The legacy interface: plain blocking methods on local paths. ``asyncdup.backends.blocking`` runs it in threads.
+
+    "Not found" is a FileNotFoundError or NotFound; any OSError is retryable unless its errno says otherwise.
+    """
+
+    def list(self) -> list[str]: ...
+    def get(self, name: str, local: Path) -> None: ...
+    def put(self, name: str, local: Path) -> None: ...
+    def delete(self, name: str) -> None: ...

@@ -1,0 +1,1 @@
+"""Words of a person to settings and events, and back."""

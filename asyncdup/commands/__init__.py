@@ -1,0 +1,1 @@
+"""One file, one coroutine, one command: opens, wires, runs, closes."""

@@ -1,0 +1,1 @@
+"""duplicity's archive format, sans-I/O: bytes in, records and bytes out."""
