@@ -1,0 +1,172 @@
+"""What a codec is: the protocols, what encryption needs to know, and the file that a sealer writes. No compression and no gpg in here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+
+from asyncdup.errors import UsageError
+from asyncdup.threads import in_thread
+
+PIECE = 1 << 20  # bytes; what one thread hop takes: at 64 KiB the hop costs more than the work
+MAX_PASSPHRASE = 4096  # bytes; a pipe holds them all, so handing them over never blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A stored file that is complete: its ``size`` in bytes and its ``sha1`` in hex."""
+
+    size: int
+    sha1: str
+
+
+class Sealer(Protocol):
+    """One stored file in the making. Used by one task at a time.
+
+    ``written``: stored bytes so far (of gpg: bytes handed to it); ``pending``: plain bytes accepted and not yet counted there. Both change
+    only inside the methods, so what they say at a given place depends on the data alone and not on how fast the threads are.
+    """
+
+    @property
+    def written(self) -> int: ...
+    @property
+    def pending(self) -> int: ...
+
+    async def feed(self, piece: bytes) -> None:
+        """Take the next piece of the plain bytes (about 1 MiB). Returns when it is accepted; at most two pieces are being worked on."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until all that was fed is compressed and written: ``pending`` is then 0."""
+        ...
+
+    async def finish(self) -> Sealed:
+        """The plain bytes are complete. Returns when the file is. Call once."""
+        ...
+
+
+class Codec(Protocol):
+    """Plain bytes <-> stored files.
+
+    ``suffix``: of the names of volumes and signature archives (``""``, ``".gz"``, ``".gpg"``); ``manifest_suffix``: of manifests.
+    """
+
+    suffix: str
+    manifest_suffix: str
+    encrypted: bool
+
+    def seal(self, path: Path, *, compress: bool = True) -> AbstractAsyncContextManager[Sealer]:
+        """A sealer that writes ``path`` (0600), which must not exist. Left without ``finish``, it takes the file away again.
+
+        Several may be open in one task, and be left in any order: the next gpg starts while the last one still works.
+
+        Raises:
+            CodecError: gpg failed (also from the sealer's methods).
+            OSError: the local disk did (also from the sealer's methods).
+        """
+        ...
+
+    def open(self, path: Path, *, chunk: int = PIECE, name: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The plain bytes of a stored file, in chunks of at most ``chunk`` bytes, verified by the time the iterator ends.
+
+        Who leaves earlier has unverified bytes. Errors call the file ``name`` (default: that of ``path``).
+
+        Raises:
+            FormatError: the file is damaged (from the iterator).
+            CodecError, SignatureMismatch: gpg could not open it, or it is not signed as it must be (from the iterator).
+        """
+        ...
+
+    async def pack(self, data: bytes) -> bytes:
+        """A small object, such as a manifest, as stored. Manifests are never gzipped (format specification, section 2)."""
+        ...
+
+    async def unpack(self, data: bytes, *, name: str = "an encrypted object") -> bytes:
+        """The inverse of ``pack``. Raises as ``open`` does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """Keys and passphrases, and how to call gpg. Its ``repr`` shows no passphrase (P15).
+
+    Attributes:
+        passphrase: of symmetric encryption (no recipients), or of the secret key when reading. None: gpg asks its agent.
+        sign_passphrase: of ``sign_key``; None: ``passphrase`` serves for it, too.
+        recipients, hidden_recipients: keys to encrypt to, as gpg takes them.
+        sign_key: signs all that is written; all that is read must be signed by it (P17).
+        gpg_options: further arguments, after ours.
+    """
+
+    passphrase: str | None = field(default=None, repr=False)
+    sign_passphrase: str | None = field(default=None, repr=False)
+    recipients: tuple[str, ...] = ()
+    hidden_recipients: tuple[str, ...] = ()
+    sign_key: str | None = None
+    gpg_binary: str = "gpg"
+    gpg_options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, secret in (("passphrase", self.passphrase), ("passphrase of the signing key", self.sign_passphrase)):
+            _check_passphrase(what, secret)
+        for key in (*self.recipients, *self.hidden_recipients, *((self.sign_key,) if self.sign_key is not None else ())):
+            if not key or key.startswith("-") or "\n" in key or "\0" in key:
+                raise UsageError(f"{key!r} is not a key", hint="give a key's fingerprint")
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether a passphrase encrypts, and not a key."""
+        return not (self.recipients or self.hidden_recipients)
+
+
+def _check_passphrase(what: str, secret: str | None) -> None:
+    if secret is None:
+        return
+    if any(sign in secret for sign in "\n\r\0"):  # gpg reads one line
+        raise UsageError(f"the {what} has a line break or a NUL in it", hint="gpg cannot take it; choose one without")
+    if len(secret.encode("utf-8", "surrogateescape")) > MAX_PASSPHRASE:
+        raise UsageError(f"the {what} is longer than {MAX_PASSPHRASE} bytes")
+
+
+@dataclass(slots=True)
+class StoredFile:
+    """A new file, open for writing. ``complete`` decides whether it is kept."""
+
+    path: Path
+    file: FileIO
+    complete: bool = False
+
+
+@asynccontextmanager
+async def new_file(path: Path) -> AsyncGenerator[StoredFile, None]:
+    """A file at ``path``, readable by nobody else, which must not exist; deleted at the end unless ``complete`` was set."""
+    stored = StoredFile(path, await in_thread(_create, path))
+    try:
+        yield stored
+    finally:
+        with anyio.CancelScope(shield=True):
+            await in_thread(_let_go, stored)
+
+
+def _create(path: Path) -> FileIO:
+    return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+
+
+def _let_go(stored: StoredFile) -> None:
+    stored.file.close()
+    if not stored.complete:
+        stored.path.unlink(missing_ok=True)
+
+
+def write_all(file: FileIO, data: bytes) -> None:
+    """Write all of ``data``, also where the kernel takes it in parts (a pipe, a disk that fills up)."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) or 0 :]
