@@ -54,9 +54,13 @@ class ChainError(AsyncdupError):
 
 
 class RestoreError(AsyncdupError):
-    """Something was not restored as archived (promise P3)."""
+    """Something was not restored as archived (promise P3). ``problems``: a line for each entry concerned."""
 
     exit_code = 30
+
+    def __init__(self, message: str = "", *, problems: tuple[str, ...] = (), hint: str | None = None, exit_code: int | None = None) -> None:
+        super().__init__(message, hint=hint, exit_code=exit_code)
+        self.problems = problems
 
 
 class CodecError(AsyncdupError):
@@ -81,6 +85,12 @@ class InterruptedByOperator(AsyncdupError):
     """The operator said abort, or the time limit of an intervention ran out."""
 
     exit_code = 61
+
+
+class Drained(AsyncdupError):
+    """The engine finishes what it has and takes nothing new (X3): write the checkpoint and end."""
+
+    exit_code = 60
 
 
 class BackendError(AsyncdupError):
@@ -160,6 +170,10 @@ class LaneUnavailable(BackendError):
 
 class DependencyFailed(BackendError):
     """An operation that this one had to follow did not succeed, so it was not sent."""
+
+
+class OperationCancelled(BackendError):
+    """The operation was cancelled before it was done."""
 
 
 def exit_code_of(error: BaseException) -> int:

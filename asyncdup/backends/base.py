@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+UNKNOWN_SIZE = -1  # of an object in a listing, where a legacy backend cannot tell; ``stat`` always tells
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
@@ -35,7 +37,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object. ``size`` in bytes; ``mtime`` in seconds since the epoch; ``digests`` maps a ``hashlib`` name to a hex digest."""
+    """One object. ``size`` in bytes, or ``UNKNOWN_SIZE``; ``mtime`` in seconds since the epoch; ``digests``: ``hashlib`` name to hex digest."""
 
     name: str
     size: int
@@ -121,6 +123,15 @@ class SupportsMove(Protocol):
 
     async def move(self, source: str, target: str) -> None:
         """Rename, replacing ``target``. Raises NotFound."""
+        ...
+
+
+@runtime_checkable
+class SupportsWaitIdle(Protocol):
+    """A backend whose calls run on in threads after they were cancelled (T5)."""
+
+    async def wait_idle(self) -> None:
+        """Return when no cancelled call is running any more: only then its slot is free."""
         ...
 
 

@@ -1,24 +1,30 @@
-"""Bodies that open again for each attempt: bytes, and a file or a slice of one."""
+"""Bodies that open again for each attempt: bytes, a file or a slice of one, and any of them through a pipe."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
+from typing import TypeAlias
 
+from asyncdup.backends.base import Body
 from asyncdup.errors import IntegrityError
 from asyncdup.threads import in_thread
 
 CHUNK = 1 << 20  # bytes a chunk: below this a thread hop costs more than the read (dependencies: 6x at 64 KiB, 1.3x at 1 MiB)
 
 
+Opened: TypeAlias = AbstractAsyncContextManager[AsyncIterator[bytes]]
+Pipe: TypeAlias = Callable[[AsyncIterator[bytes]], AsyncGenerator[bytes, None]]
+
+
 @dataclass(frozen=True, slots=True)
 class BytesBody:
     """A body in memory."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -26,54 +32,96 @@ class BytesBody:
         """Bytes."""
         return len(self.data)
 
-    def open(self, start: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def open(self, start: int = 0) -> Opened:
         """Chunks from ``start``."""
         return _bytes_chunks(self.data, start)
 
 
 @dataclass(frozen=True, slots=True)
 class FileBody:
-    """A file on the local disk that does not change while it is sent. ``size`` is checked when it is read."""
+    """A file on the local disk, or ``size`` bytes of it from ``offset``, that does not change while it is sent."""
 
     path: Path
     size: int
     digests: Mapping[str, str] = field(default_factory=dict)
     offset: int = 0
 
-    def open(self, start: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Chunks from ``start``. Raises IntegrityError if the file is shorter than ``size``."""
+    @property
+    def local_path(self) -> Path | None:
+        """The file, if it may be handed over instead of the bytes; a body that wraps this one may pass it on."""
+        return self.path if self.offset == 0 else None
+
+    def open(self, start: int = 0) -> Opened:
+        """Chunks from ``start``. Raises IntegrityError if the file is shorter than ``offset + size``."""
         return _file_chunks(self.path, self.offset + start, self.size - start)
+
+
+@dataclass(frozen=True, slots=True)
+class PipedBody:
+    """``body`` with each opening's chunks through ``pipe``: to count, pace or spoil them. Size and digests stay what they were."""
+
+    body: Body
+    pipe: Pipe
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.body.size
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Those of the body."""
+        return self.body.digests
+
+    def open(self, start: int = 0) -> Opened:
+        """Chunks from ``start``."""
+        return piped(self.body.open(start), self.pipe)
+
+
+@asynccontextmanager
+async def piped(opened: Opened, pipe: Pipe) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    """Chunks of ``opened`` through ``pipe``, an async generator function that is closed with the block."""
+    async with opened as chunks, aclosing(pipe(chunks)) as changed:
+        yield changed
 
 
 @asynccontextmanager
 async def _bytes_chunks(data: bytes, start: int) -> AsyncGenerator[AsyncIterator[bytes], None]:
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         for at in range(start, len(data), CHUNK):
             yield data[at : at + CHUNK]
 
-    yield chunks()
+    # A reader may stop half-way: closed here, the generator never meets the garbage collector, which would only warn.
+    async with aclosing(chunks()) as iterator:
+        yield iterator
 
 
 @asynccontextmanager
 async def _file_chunks(path: Path, start: int, length: int) -> AsyncGenerator[AsyncIterator[bytes], None]:
     file = await in_thread(_open_at, path, start)
     try:
-
-        async def chunks() -> AsyncIterator[bytes]:
-            left = length
-            while left > 0:
-                chunk = await in_thread(file.read, min(CHUNK, left))
-                if not chunk:
-                    raise IntegrityError(f"{path} is {left} bytes shorter than when it was made")
-                left -= len(chunk)
-                yield chunk
-
-        yield chunks()
+        async with aclosing(read_chunks(file, length, path)) as iterator:
+            yield iterator
     finally:
         file.close()
 
 
+async def read_chunks(file: FileIO, length: int, path: Path) -> AsyncGenerator[bytes, None]:
+    """The next ``length`` bytes of ``file``, read in threads. Raises IntegrityError if it ends sooner; ``path`` is for the message."""
+    left = length
+    while left > 0:
+        chunk = await in_thread(file.read, min(CHUNK, left))
+        if not chunk:
+            raise IntegrityError(f"{path} is {left} bytes shorter than when it was made")
+        left -= len(chunk)
+        yield chunk
+
+
 def _open_at(path: Path, start: int) -> FileIO:
     file = FileIO(path, "rb")
-    file.seek(start)
+    try:
+        file.seek(start)
+    except BaseException:
+        file.close()
+        raise
     return file

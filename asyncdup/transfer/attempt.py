@@ -1,0 +1,192 @@
+"""One run of an op: its clocks (engine rules T0-T3), its byte count, and the wrappers that count bytes as a backend moves them.
+
+An attempt has one deadline, in one cancel scope, that each byte moves on; there is no watchdog. While the engine itself holds things up
+(a slow disk, a slow consumer) the deadline stands still (T2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from asyncdup.backends.base import Body
+from asyncdup.errors import RetryableError
+from asyncdup.transfer.policy import RetryPolicy
+
+T = TypeVar("T")
+
+_current: ContextVar[Attempt] = ContextVar("asyncdup_attempt")
+
+# A backend that shows no bytes (a legacy one in a thread) gets the time that its object would take at this rate: no stall can be seen from
+# outside, and 32 KiB/s is below what anybody backs up through.
+OPAQUE_RATE = 32 << 10
+
+
+def current_attempt() -> Attempt:
+    """The attempt that the calling task runs in. Raises LookupError outside of one."""
+    return _current.get()
+
+
+class Attempt:
+    """What a transaction may know and say about its present run.
+
+    Attributes:
+        number: 1 for the first attempt of the op.
+        bytes: moved so far, as told by ``progress``.
+        body_begun: a write has handed bytes to the transport, so that a lost answer is ambiguous (T0).
+    """
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        *,
+        number: int = 1,
+        on_progress: Callable[[int], None] | None = None,
+        on_durable: Callable[[], None] | None = None,
+    ) -> None:
+        self.number = number
+        self.bytes = 0
+        self.body_begun = False
+        self._policy = policy
+        self._on_progress = on_progress
+        self._on_durable = on_durable
+        self._scope = anyio.CancelScope()
+        self._last = math.inf if policy.attempt_timeout is None else anyio.current_time() + policy.attempt_timeout
+        self._allowed = policy.stall_timeout  # seconds until the next byte must have moved
+        self._left: float | None = None  # seconds that were left when the engine began to hold things up; None: it does not
+        self._waits_for = "byte"
+        self._expect(self._allowed)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether a clock ended this attempt; what it called may go on behind our back (T5)."""
+        return self._scope.cancelled_caught
+
+    @property
+    def deadline(self) -> float:
+        """The instant (monotonic clock of the loop) at which this attempt ends unless a byte moves."""
+        return self._scope.deadline
+
+    def progress(self, count: int = 0) -> None:
+        """``count`` bytes have moved (0: a sign of life). The stall clock starts anew (T1)."""
+        self.bytes += count
+        self._waits_for = "byte"
+        self._expect(self._policy.stall_timeout)
+        if count and self._on_progress is not None:
+            self._on_progress(count)
+
+    def durable(self, count: int = 0) -> None:
+        """``count`` bytes will never be sent again: the streak of failures ends (B4). They are not counted as moved."""
+        self._expect(self._policy.stall_timeout)
+        if self._on_durable is not None:
+            self._on_durable()
+
+    def request_sent(self, *, size: int = 0) -> None:
+        """The last byte of the request is out: the response clock runs (T3). ``size``: bytes that move unseen before the response."""
+        self._waits_for = "answer"
+        self._expect(self._policy.response_timeout + size / OPAQUE_RATE)
+
+    @contextmanager
+    def own_wait(self) -> Iterator[None]:
+        """Inside, the engine holds things up and not the transport: the stall clock stands still (T2)."""
+        if self._left is not None:  # nested: the outer one counts
+            yield
+            return
+        self._left = max(0.0, self._scope.deadline - anyio.current_time())
+        self._scope.deadline = self._last
+        try:
+            yield
+        finally:
+            self._scope.deadline = min(self._last, anyio.current_time() + self._left)
+            self._left = None
+
+    async def run(self, txn: Callable[[], Awaitable[T]]) -> T:
+        """The result of ``txn``. Raises RetryableError from TimeoutError when a clock ran out (T0)."""
+        token = _current.set(self)
+        try:
+            with self._scope:
+                return await txn()
+        finally:
+            _current.reset(token)
+        what = f"no {self._waits_for} for {self._allowed:g} s"
+        if anyio.current_time() >= self._last:
+            what = f"not done after {self._policy.attempt_timeout:g} s"
+        raise RetryableError(what, ambiguous=self.body_begun) from TimeoutError(what)
+
+    def _expect(self, seconds: float) -> None:
+        """The next sign of life must come within ``seconds``, unless the engine holds things up just now."""
+        self._allowed = seconds
+        if self._left is not None:
+            self._left = seconds
+            return
+        self._scope.deadline = min(self._last, anyio.current_time() + seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class MeteredBody:
+    """A body that tells its attempt about each chunk that the transport took. ``opaque``: what follows the last chunk is out of sight."""
+
+    body: Body
+    attempt: Attempt
+    opaque: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.body.size
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Of the whole body."""
+        return self.body.digests
+
+    @property
+    def local_path(self) -> Path | None:
+        """The file, if the body inside is one that may be handed over."""
+        path: Path | None = getattr(self.body, "local_path", None)
+        return path
+
+    def open(self, start: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """As the body inside."""
+        return self._open(start)
+
+    @asynccontextmanager
+    async def _open(self, start: int) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        async with AsyncExitStack() as stack:
+            with self.attempt.own_wait():
+                chunks = await stack.enter_async_context(self.body.open(start))
+            yield _Taken(chunks, self)
+
+
+class _Taken:
+    """Chunks of a body. That the next one is asked for shows that the transport took the last one."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], metered: MeteredBody) -> None:
+        self._chunks = chunks
+        self._metered = metered
+        self._handed = 0  # bytes of the chunk that the transport works on
+
+    def __aiter__(self) -> _Taken:
+        return self
+
+    async def __anext__(self) -> bytes:
+        attempt = self._metered.attempt
+        if self._handed:
+            attempt.progress(self._handed)
+            self._handed = 0
+        attempt.body_begun = True
+        try:
+            with attempt.own_wait():
+                chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            attempt.request_sent(size=self._metered.size if self._metered.opaque else 0)
+            raise
+        self._handed = len(chunk)
+        return chunk

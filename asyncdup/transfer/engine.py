@@ -1,0 +1,399 @@
+"""The scheduler: lanes, bounds and priorities of one program, in one task group (engine rules S1-S9, X3).
+
+``open_engine`` is the only way in; when its block ends, every task, file and slot has ended (T5 excepted).
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar, overload
+
+import anyio
+from anyio.abc import TaskGroup
+
+from asyncdup.backends.base import Backend, Body, ObjectInfo, SupportsWaitIdle
+from asyncdup.backends.bodies import BytesBody
+from asyncdup.errors import Drained
+from asyncdup.events import EventHub, Notice
+from asyncdup.transfer import verbs
+from asyncdup.transfer.failure import Failure
+from asyncdup.transfer.intervention import FlagFile, Intervention, attend, earlier_cause
+from asyncdup.transfer.lane import Gate, Lane, Permit
+from asyncdup.transfer.limits import Level, Memory, Room
+from asyncdup.transfer.ops import Call, OnStored, Op, Work
+from asyncdup.transfer.ordered import (
+    CLEANUP,
+    IN_FLIGHT,
+    OrderedReader,
+    ReadItem,
+    ReadRequest,
+    ReadResult,
+    Writer,
+    give_item,
+    give_result,
+)
+from asyncdup.transfer.policy import RetryPolicy
+from asyncdup.transfer.runner import Runner
+from asyncdup.transfer.spool import Spool
+
+T = TypeVar("T")
+
+DEFAULT_CONCURRENCY = 5
+MEMORY = 256 << 20  # bytes in flight over all lanes
+BACKLOG = 256  # ops of a lane that are accepted and not done: each is a task of a few KiB
+SMALL = 64 << 20  # bytes: what is fetched whole into memory is no larger (manifests, P9)
+
+Verb = Literal["put", "put_if_absent", "get", "stat", "list", "delete"]
+_LEVELS = {"stat": Level.CONTROL, "list": Level.HEAD, "get": Level.HEAD}
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStatistics:
+    """One lane at one moment: state of its gate, attempts in slots, ops before the gate, slots."""
+
+    name: str
+    state: str
+    running: int
+    waiting: int
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """An engine at one moment: its lanes, files and bytes in the spool, bytes in flight."""
+
+    lanes: tuple[LaneStatistics, ...]
+    spool_files: int
+    spool_bytes: int
+    memory: int
+
+
+class Engine:
+    """Moves objects. Made by ``open_engine``.
+
+    Attributes:
+        spool: where volumes wait: ``await engine.spool.new(size_estimate)``.
+        events: the hub that every event goes to.
+        concurrency: attempts at once per lane; 0: each op runs inline before ``submit`` returns (S1).
+    """
+
+    def __init__(self, tasks: TaskGroup, settings: _Settings, spool: Spool, flag: FlagFile | None) -> None:
+        self.spool = spool
+        self.events = settings.events
+        self.concurrency = settings.concurrency
+        self._tasks = tasks
+        self._settings = settings
+        self._flag = flag
+        self._memory = Memory(settings.memory)
+        self._runner = Runner(tasks, settings.events.emit)
+        self._lanes: dict[int, Lane] = {}  # by the backend's identity; a lane holds its backend, so no identity comes up twice
+        self._readers: list[OrderedReader[Any]] = []
+        self._drained: Drained | None = None
+        if flag is not None and flag.earlier is not None:
+            self._runner.on_first_success = flag.forget_earlier
+
+    def lane(self, backend: Backend, *, concurrency: int | None = None) -> Lane:
+        """The lane of ``backend``, the same for every call. ``concurrency``: its own number of slots; a serial backend has one (S8)."""
+        lane = self._lanes.get(id(backend))
+        if lane is None:
+            lane = self._lanes[id(backend)] = self._new_lane(backend, concurrency)
+            if self._settings.policy.mode == "intervention":
+                operator = self._settings.intervention
+                self._tasks.start_soon(attend, lane.gate, operator, self._flag, self.resume, self.events.emit)
+        return lane
+
+    async def submit(
+        self,
+        lane: Lane,
+        verb: Verb,
+        name: str,
+        body: Body | None = None,
+        *,
+        after: Sequence[Op[Any]] = (),
+        on_stored: OnStored | None = None,
+        absent: bool = False,
+        metadata: bool = False,
+        max_size: int = SMALL,
+    ) -> Op[Any]:
+        """Accept an op; waits while a bound is reached (S3, S4).
+
+        Args:
+            name: of the object; for ``list`` the prefix.
+            body: of a put. One that holds something is released when the op ends, in whatever way.
+            after: ops that must have succeeded before this one is started (S5).
+            on_stored: awaited with the result (an ObjectInfo) inside the op, before it counts as done.
+            absent: ``name`` is known to be absent now, which settles some lost answers (I2).
+            metadata: goes before other data (S6).
+            max_size: of the object of a ``get``, whose result is its bytes.
+
+        Raises:
+            Drained: the engine takes nothing new.
+        """
+        if self._drained:
+            raise self._drained
+        act = self._action(lane.backend, verb, name, body, absent=absent, max_size=max_size)
+        size = body.size if body is not None else 0
+        work: Work[Any] = Work(act, body=body, size=size, after=after, on_stored=on_stored)
+        level = Level.HEAD if metadata else _LEVELS.get(verb, Level.DATA)
+        in_memory = size if isinstance(body, BytesBody) else 0
+        work.place = await lane.backlog.take(in_memory, leaves=True)
+        ticket = self._runner.ticket(verb, name, level=level, memory=min(max_size if verb == "get" else size, IN_FLIGHT))
+        if lane.inline:
+            return await self._runner.run_inline(lane, ticket, work)
+        return self._runner.start(lane, ticket, work)
+
+    async def run(
+        self,
+        lane: Lane,
+        verb: Verb,
+        name: str,
+        body: Body | None = None,
+        *,
+        after: Sequence[Op[Any]] = (),
+        on_stored: OnStored | None = None,
+        absent: bool = False,
+        metadata: bool = False,
+        max_size: int = SMALL,
+    ) -> Any:
+        """``submit``, and the result. A cancelled wait cancels the op."""
+        op = await self.submit(
+            lane, verb, name, body, after=after, on_stored=on_stored, absent=absent, metadata=metadata, max_size=max_size
+        )
+        try:
+            return await op.result()
+        finally:
+            if not op.done:
+                op.cancel()
+                with anyio.move_on_after(CLEANUP, shield=True):
+                    await op.wait()
+
+    async def list(self, lane: Lane, prefix: str = "") -> list[ObjectInfo]:
+        """All objects whose name begins with ``prefix``, in the backend's order."""
+        found: list[ObjectInfo] = await self.run(lane, "list", prefix)
+        return found
+
+    async def fetch(self, lane: Lane, name: str, max_size: int = SMALL) -> bytes:
+        """A small object whole. Raises PermanentError if it is larger than ``max_size``."""
+        data: bytes = await self.run(lane, "get", name, max_size=max_size)
+        return data
+
+    @overload
+    def read_ordered(
+        self, lane: Lane, requests: Iterable[ReadRequest | str], *, window: int | None = None, errors: Literal["raise"] = "raise"
+    ) -> OrderedReader[ReadItem]: ...
+    @overload
+    def read_ordered(
+        self, lane: Lane, requests: Iterable[ReadRequest | str], *, window: int | None = None, errors: Literal["yield"]
+    ) -> OrderedReader[ReadResult]: ...
+    def read_ordered(
+        self,
+        lane: Lane,
+        requests: Iterable[ReadRequest | str],
+        *,
+        window: int | None = None,
+        errors: Literal["raise", "yield"] = "raise",
+    ) -> OrderedReader[Any]:
+        """An asynchronous iterator over objects in the order of ``requests``, each in a verified file of the spool. Use ``async with``.
+
+        ``window``: objects on their way, waiting or in the consumer's hands; default: one more than the lane's slots.
+        """
+        give: Callable[[Op[ReadItem]], Any] = give_item if errors == "raise" else give_result
+        reader = OrderedReader(self._runner, lane, self.spool, requests, window=window, give=give)
+        self._readers = [*(earlier for earlier in self._readers if not earlier.closed), reader]
+        return reader
+
+    def writer(self, lane: Lane) -> Writer:
+        """Puts whose failures come up in their order. Use ``async with``."""
+        return Writer(partial(self.submit, lane, "put"))
+
+    def resume(self, by: str = "api") -> None:
+        """Every lane that waits probes now. Idempotent; may be called by a signal handler of the loop (R1, SIGUSR1)."""
+        for lane in self._lanes.values():
+            lane.gate.resume(by)
+
+    def abort(self, by: str = "api") -> None:
+        """End as mode ``fail`` would, with exit code 61 (R1)."""
+        for lane in self._lanes.values():
+            lane.gate.abort(by)
+
+    def drain(self) -> None:
+        """Take nothing new: ``submit`` and ``spool.new`` raise Drained; what was accepted is finished (X3). Idempotent."""
+        if self._drained is None:
+            self._drained = Drained("the engine finishes what it has and takes nothing new")
+            self.spool.room.close(self._drained)
+            for lane in self._lanes.values():
+                lane.backlog.close(self._drained)
+
+    def statistics(self) -> EngineStatistics:
+        """What it holds at this moment."""
+        lanes = tuple(
+            LaneStatistics(lane.name, lane.gate.state.name, lane.gate.running, lane.gate.waiting, lane.concurrency)
+            for lane in self._lanes.values()
+        )
+        return EngineStatistics(lanes, self.spool.room.held, self.spool.room.used, self._memory.used)
+
+    async def _settle(self) -> None:
+        """The block has ended well: nobody may be left behind, and no failure unseen."""
+        for reader in self._readers:
+            if not reader.closed:
+                warnings.warn("an ordered read was not closed; use async with", ResourceWarning, stacklevel=2)
+                await reader.aclose()
+        await self._runner.settle()
+
+    def _close(self, by: str) -> None:
+        for lane in self._lanes.values():
+            lane.gate.close(by)
+
+    def _new_lane(self, backend: Backend, concurrency: int | None) -> Lane:
+        settings = self._settings
+        emit = settings.events.emit
+        wanted = self.concurrency if concurrency is None else concurrency
+        most = backend.capabilities().max_concurrency
+        gate = Gate(
+            settings.policy,
+            limit=max(1, wanted if most is None else min(wanted, most)),
+            serial=not backend.supports_concurrency(),
+            memory=self._memory,
+            emit=emit,
+            rng=settings.rng,
+            name=backend.description,
+            spawn_linger=self._spawn_linger(backend),
+        )
+        gate.ways = settings.intervention.ways()
+        return Lane(backend, gate, Room("memory", items=BACKLOG, size=settings.memory, emit=emit), inline=wanted == 0)
+
+    def _spawn_linger(self, backend: Backend) -> Callable[[Gate, Permit, Failure | None], object] | None:
+        if not isinstance(backend, SupportsWaitIdle):
+            return None
+        return lambda gate, permit, failure: self._tasks.start_soon(_linger, backend, gate, permit, failure)
+
+    def _action(self, backend: Backend, verb: Verb, name: str, body: Body | None, *, absent: bool, max_size: int) -> Callable[[Call], Any]:
+        """What an op of ``verb`` does with its ``call``."""
+        if verb == "put" or verb == "put_if_absent":
+            if body is None:
+                raise ValueError(f"{verb} needs a body")
+            put = verbs.put if verb == "put" else verbs.put_if_absent
+            look = partial(verbs.is_stored, backend, name, body, absent=absent and verb == "put")
+            return lambda call: call(partial(put, backend, name, body), reconcile=look)
+        plain: dict[str, Callable[[], Any]] = {
+            "get": partial(verbs.get_bytes, backend, name, max_size),
+            "stat": partial(verbs.stat, backend, name),
+            "list": partial(verbs.listing, backend, name),
+            "delete": partial(verbs.delete, backend, name),
+        }
+        return lambda call: call(plain[verb])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    concurrency: int
+    policy: RetryPolicy
+    memory: int
+    intervention: Intervention
+    events: EventHub
+    rng: random.Random
+
+
+@asynccontextmanager
+async def open_engine(
+    *,
+    concurrency: int | None = None,
+    policy: RetryPolicy | None = None,
+    spool_dir: Path | None = None,
+    spool_bytes: int | None = None,
+    memory_bytes: int = MEMORY,
+    intervention: Intervention | None = None,
+    events: EventHub | None = None,
+    rng: random.Random | None = None,
+) -> AsyncGenerator[Engine, None]:
+    """An engine for the time of an ``async with`` block.
+
+    Leaving the block waits for all accepted ops and raises the failure of one that nobody asked about; leaving it by an exception other
+    than Drained cancels them.
+
+    Args:
+        concurrency: attempts at once per lane, default 5; 0: ops run inline.
+        spool_dir: folder for the spool's own folder, default: the system's for temporary files.
+        spool_bytes: bound of the spool; default: ``concurrency + 2`` files (S4).
+        memory_bytes: bytes in flight over all lanes (S3).
+        intervention: how the operator is told and may answer, in mode ``intervention``.
+
+    Raises:
+        UsageError: the flag file is in the way or its folder cannot be written (N2).
+    """
+    if concurrency is not None and concurrency < 0:
+        raise ValueError(f"concurrency is {concurrency}, but 0 is the least")
+    slots = DEFAULT_CONCURRENCY if concurrency is None else concurrency
+    operator = intervention or Intervention()
+    settings = _Settings(
+        concurrency=slots,
+        policy=policy or RetryPolicy(),
+        memory=memory_bytes,
+        intervention=operator,
+        events=events or EventHub(wall=operator.now, clock=anyio.current_time),
+        rng=rng or random.Random(),
+    )
+    flag = await _flag(settings)
+    room = Room("spool", items=None if spool_bytes is not None else slots + 2, size=spool_bytes, emit=settings.events.emit)
+    spool = await Spool.create(spool_dir, room)
+    failure: BaseException | None = None
+    try:
+        async with anyio.create_task_group() as tasks:
+            engine = Engine(tasks, settings, spool, flag)
+            try:
+                yield engine
+                await engine._settle()
+            except Drained:
+                await engine._runner.wait()  # what was accepted is finished (X3)
+                raise
+            finally:
+                tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        failure = _alone(group)
+    finally:
+        engine._close("end" if failure is None else "error")
+        await spool.aclose()
+    if failure is not None:
+        raise failure
+
+
+async def _flag(settings: _Settings) -> FlagFile | None:
+    """The flag file, checked; what an earlier run left is reported (G10)."""
+    path, emit = settings.intervention.flag, settings.events.emit
+    if path is None:
+        return None
+    if settings.policy.mode != "intervention":
+        emit(Notice(message=f"the flag {path} is not used in mode {settings.policy.mode}"))
+        return None
+    flag = FlagFile(path)
+    await flag.check()
+    if flag.earlier is not None:
+        emit(Notice(message=earlier_cause(flag.earlier)))
+    return flag
+
+
+async def _linger(backend: SupportsWaitIdle, gate: Gate, permit: Permit, failure: Failure | None) -> None:
+    """Keep the slot of an abandoned call while the call lives (T5). One that outlives the patience of the policy makes the lane give up."""
+    try:
+        with anyio.move_on_after(gate.policy.max_elapsed):
+            await backend.wait_idle()
+            return
+        if failure is not None:
+            gate.give_up(failure)
+        await backend.wait_idle()
+    finally:
+        gate.release(permit)
+
+
+def _alone(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one exception of a group of one, however deep."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

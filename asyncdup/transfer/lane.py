@@ -1,0 +1,412 @@
+"""One backend instance before its gate: the live side of ``gate.py``, with the clock, the slots and the ops that wait (S2, S6, S8, T5).
+
+``Gate`` turns what happens to attempts into triggers of the table and acts out what the table says. ``Lane`` is a backend with its gate.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import anyio
+import anyio.lowlevel
+
+from asyncdup.backends.base import Backend
+from asyncdup.errors import BackendError, InterruptedByOperator, LaneUnavailable, NotFound, Precondition
+from asyncdup.events import Blocked, EpisodeClosed, EpisodeOpened, Event, GateChanged, Notice, Unblocked
+from asyncdup.transfer import gate as table
+from asyncdup.transfer.failure import Failure, describe
+from asyncdup.transfer.gate import NEEDS_ROOM, Action, GateState, State
+from asyncdup.transfer.limits import Level, Memory, Room, Ticket
+from asyncdup.transfer.policy import GiveUp, Retry, RetryPolicy, Streak
+
+WIDEN_EVERY = 0.25  # seconds: slow start doubles its permits at most this often (G3)
+EXTRA_CONTROL = 2  # attempts of level CONTROL that may run beside the slots (S6)
+
+
+@dataclass(slots=True, eq=False)
+class Permit:
+    """The right to run one attempt. ``slot`` counts from 0; ``probe``: this is the one attempt of PROBING."""
+
+    ticket: Ticket
+    slot: int
+    probe: bool
+    memory: int
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    ticket: Ticket
+    woken: anyio.Event
+    permit: Permit | None = None
+
+
+class Gate:
+    """Lets attempts of one lane start, or wait, or be refused. ``resume`` and ``abort`` are the operator's (R1).
+
+    Args:
+        limit: attempts at once. ``serial``: one call at a time whatever the verb (S8).
+        spawn_linger: called with the gate and a permit whose call was abandoned; it must call ``release`` when the call has returned (T5).
+        ways: the commands by which the operator can resume, for the announcement (N1).
+    """
+
+    def __init__(
+        self,
+        policy: RetryPolicy | None = None,
+        *,
+        limit: int = 1 << 30,
+        serial: bool = False,
+        memory: Memory | None = None,
+        emit: Callable[[Event], None] = lambda event: None,
+        rng: random.Random | None = None,
+        name: str = "",
+        spawn_linger: Callable[[Gate, Permit, Failure | None], object] | None = None,
+    ) -> None:
+        self.policy = policy or RetryPolicy()
+        self.limit = 1 if serial else limit
+        self.serial = serial
+        self.name = name
+        self.rng = rng or random.Random()
+        self.ways: Sequence[str] = ()
+        self.entries = 0  # times that WAITING was entered
+        self.resumes = 0  # times that all streaks were cleared; an op compares it with the number it has seen
+        self.failure: Failure | None = None  # the last failure of the lane
+        self._table = GateState()
+        self._emit = emit
+        self._memory = memory or Memory(1 << 62)
+        self._memory.on_room(self, self._review)
+        self._spawn_linger = spawn_linger
+        self._waiters: list[_Waiter] = []
+        self._running: set[Permit] = set()
+        self._lingering: set[str] = set()  # names whose abandoned call may still write
+        self._streak = Streak()
+        self._changed = anyio.Event()
+        self._widened = -math.inf
+        self._held = 0.0  # seconds of finished holds; ``_held_since`` is the start of the present one
+        self._held_since: float | None = None
+        self._closed_since: float | None = None
+        self.episode_since = 0.0  # when the last episode was opened
+
+    # What one may ask
+
+    @property
+    def state(self) -> State:
+        """Where the gate is."""
+        return self._table.state
+
+    @property
+    def paused(self) -> bool:
+        """Whether a pause lies over the state."""
+        return bool(self._table.pauses)
+
+    @property
+    def running(self) -> int:
+        """Attempts in slots now, abandoned calls included."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Ops before the gate now."""
+        return len(self._waiters)
+
+    @property
+    def attempts(self) -> int:
+        """Failures in the lane's streak."""
+        return self._streak.failures
+
+    @property
+    def episode(self) -> str:
+        """The id of the open episode, empty if there is none."""
+        return self._episode_id(self._table.episode) if self._table.episode else ""
+
+    def held(self) -> float:
+        """Seconds spent waiting for the operator or in a pause so far: they do not count as elapsed (B5)."""
+        return self._held + (0.0 if self._held_since is None else anyio.current_time() - self._held_since)
+
+    # What the operator may say
+
+    def resume(self, by: str = "api") -> None:
+        """Go on: one probe, then all. Idempotent; without effect unless the gate is in WAITING or BACKOFF (R1, R2)."""
+        self._step(table.Resumed(), by)
+
+    def abort(self, by: str = "api") -> None:
+        """End as mode ``fail`` would, with exit code 61 (R1, G8)."""
+        self._step(table.Aborted(), by)
+
+    def pause(self, why: str = "api") -> None:
+        """Start nothing until ``unpause(why)``; what runs goes on."""
+        self._step(table.Paused(why), why)
+
+    def unpause(self, why: str = "api") -> None:
+        """Take the pause ``why`` away."""
+        self._step(table.Unpaused(why), why)
+
+    def close(self, by: str = "end") -> None:
+        """The lane ends; an open episode is closed (G9)."""
+        self._step(table.Closed(), by)
+
+    def set_limit(self, limit: int) -> None:
+        """Change the number of slots. Lowering ends nothing (S9)."""
+        if not self.serial:
+            self.limit = limit
+            self._review()
+
+    async def wait_change(self) -> None:
+        """Return at the next change of state."""
+        await self._changed.wait()
+
+    # What an op does
+
+    async def enter(self, ticket: Ticket) -> Permit | None:
+        """Wait until an attempt may start. The permit must be given back by ``release``. None: the lane has stopped, see ``refusal``."""
+        waiter = _Waiter(ticket, anyio.Event())
+        self._waiters.append(waiter)
+        try:
+            self._review()
+            while waiter.permit is None:
+                if self.state is State.STOPPED:
+                    break
+                await self._wait(waiter)
+            await anyio.lowlevel.checkpoint_if_cancelled()  # no attempt starts after a cancel (C5)
+        except BaseException:
+            self._withdraw(waiter)
+            raise
+        if waiter.permit is None:
+            self._withdraw(waiter)
+        return waiter.permit
+
+    def release(self, permit: Permit) -> None:
+        """The attempt, or the call that it left behind, is over."""
+        self._lingering.discard(permit.ticket.name)
+        self._running.discard(permit)
+        self._memory.give(permit.memory)
+        self._review()
+
+    def abandon(self, permit: Permit, failure: Failure | None) -> None:
+        """The attempt was cut short; its call may live on, and keeps the slot while it does (T5)."""
+        if self._spawn_linger is None:
+            self.release(permit)
+        else:
+            self._lingering.add(permit.ticket.name)
+            self._spawn_linger(self, permit, failure)
+
+    def succeeded(self, permit: Permit) -> None:
+        """The attempt got its answer."""
+        room = permit.ticket.verb in NEEDS_ROOM
+        if room or not self._table.space:
+            self._streak.failures = 0
+        self._step(table.Succeeded(room=room))
+        self.progressed()
+
+    def ended(self, permit: Permit, error: BaseException) -> None:
+        """The attempt ended with an error that is not retried. An answer about the object shows that the lane works; else nothing is shown."""
+        if isinstance(error, (NotFound, Precondition)):
+            self.succeeded(permit)
+        elif permit.probe:
+            self._step(table.ProbeLost())
+
+    def progressed(self) -> None:
+        """A running attempt has moved bytes (G3)."""
+        if self._table.permits is None or anyio.current_time() - self._widened < WIDEN_EVERY:
+            return
+        self._widened = anyio.current_time()
+        self._step(table.Progressed(limit=self.limit))
+
+    def durable(self) -> None:
+        """A running attempt has made durable progress: the lane's streak ends, too (B4)."""
+        self._streak.failures = 0
+
+    def failed(self, permit: Permit, failure: Failure, streak: Streak, policy: RetryPolicy) -> Retry | GiveUp:
+        """Count a failure, on the op's ``streak`` or on the lane's, and say what follows for the op.
+
+        A failure is the lane's if its scope is, or if the gate is not RUNNING (B1). Several attempts that were in flight when the gate closed
+        are one failure of the lane: else a short outage would use up a limited number of attempts at once.
+        """
+        if self.state in (State.WAITING, State.STOPPED):
+            return Retry(delay=0.0, at_gate=True)  # to the gate, which holds or refuses it
+        self.failure = failure
+        if self.state is State.RUNNING and failure.scope == "op" and not (failure.operator and policy.mode == "wait"):
+            return self._failed_alone(failure, streak, policy)
+        if self.state is State.RUNNING:
+            self._begin_streak(streak)
+            self._streak.failures += 1
+        elif permit.probe:
+            self._streak.failures += 1
+        elif not failure.operator and failure.retry_after is None:
+            self._step(table.Failed(until=0.0, space=failure.space))
+            return Retry(delay=0.0, at_gate=True)
+        return self._decide(permit, failure)
+
+    def _decide(self, permit: Permit, failure: Failure) -> Retry | GiveUp:
+        now = anyio.current_time()
+        verdict = self.policy.decide(self._streak.failures, self._streak.elapsed(now, self.held()), failure, self.rng)
+        if isinstance(verdict, GiveUp):
+            self._step(table.GaveUp(hold=verdict.hold, space=failure.space), describe(failure.root))
+            return verdict
+        again = table.Failed(until=now + verdict.delay, probe=permit.probe, firm=verdict.firm, space=failure.space)
+        self._step(again, describe(failure.root))
+        return replace(verdict, at_gate=True)
+
+    def _failed_alone(self, failure: Failure, streak: Streak, policy: RetryPolicy) -> Retry | GiveUp:
+        """An op-scoped failure. In mode ``intervention`` an op that gives up holds the lane: a set is not complete without it (K2)."""
+        streak.failures += 1
+        elapsed = streak.elapsed(anyio.current_time(), self.held())
+        verdict = policy.decide(streak.failures, elapsed, failure, self.rng)
+        if isinstance(verdict, GiveUp) and verdict.hold:
+            self._step(table.GaveUp(hold=True, space=failure.space), describe(failure.root))
+        return verdict
+
+    def give_up(self, failure: Failure) -> None:
+        """The lane gives up by mode, whatever the streak says: an abandoned call has kept it for too long."""
+        self.failure = failure
+        if self.policy.mode != "wait":
+            self._step(table.GaveUp(hold=self.policy.mode == "intervention"), describe(failure.root))
+
+    def _begin_streak(self, streak: Streak) -> None:
+        """The lane's clock starts with the attempt that failed first."""
+        if not self._streak.failures:
+            self._streak.since, self._streak.held = streak.since, streak.held
+
+    # Waiting and starting: plain functions, one step each
+
+    async def _wait(self, waiter: _Waiter) -> None:
+        """Until something changed, or BACKOFF is over. Any waiting op can tell the time; nobody needs to when none waits."""
+        until = self._table.until if self.state is State.BACKOFF else math.inf
+        waiter.woken = anyio.Event()
+        with anyio.CancelScope(deadline=until):
+            await waiter.woken.wait()
+        if self.state is State.BACKOFF and anyio.current_time() >= self._table.until:
+            self._step(table.BackoffOver())
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        if waiter.permit is not None:
+            if waiter.permit.probe:
+                self._step(table.ProbeLost())
+            self.release(waiter.permit)
+        elif waiter in self._waiters:
+            self._waiters.remove(waiter)
+            self._memory.withdraw(self)
+
+    def _review(self) -> None:
+        """Start whatever may start, in order of rank. Called after every change that could let something start."""
+        self._memory.withdraw(self)
+        for waiter in sorted(self._waiters, key=lambda waiter: waiter.ticket.rank):
+            ticket = waiter.ticket
+            if not self._admits(ticket):
+                continue
+            if not self._memory.take(ticket.memory, self):
+                break  # nobody overtakes: a large object would wait for ever behind small ones
+            self._grant(waiter)
+
+    def _admits(self, ticket: Ticket) -> bool:
+        if ticket.name in self._lingering:
+            return False
+        limit = self.limit
+        if ticket.level is Level.CONTROL and not self.serial:
+            limit += EXTRA_CONTROL
+        return table.may_start(self._table, ticket.verb, running=len(self._running), limit=limit)
+
+    def _grant(self, waiter: _Waiter) -> None:
+        ticket = waiter.ticket
+        taken = {permit.slot for permit in self._running}
+        slot = next(number for number in range(len(taken) + 1) if number not in taken)
+        waiter.permit = Permit(ticket, slot, table.is_probe(self._table, ticket.verb), ticket.memory)
+        self._running.add(waiter.permit)
+        self._waiters.remove(waiter)
+        if waiter.permit.probe:
+            self._step(table.ProbeStarted())
+        waiter.woken.set()
+
+    def refusal(self, ticket: Ticket) -> Exception:
+        """What an op raises at a lane that has stopped: its own root cause, or LaneUnavailable from the lane's if it was never tried (B5);
+        InterruptedByOperator if the operator or the time limit stopped it (R1, G8)."""
+        cause = ticket.last or self.failure
+        hint, root = (cause.hint, cause.root) if cause else (None, None)
+        refused: BackendError | InterruptedByOperator
+        if self._table.aborted:
+            refused = InterruptedByOperator(f"{ticket} on {self.name or 'the backend'}: stopped by the operator", hint=hint)
+        elif ticket.last is not None:
+            return ticket.last.root
+        else:
+            refused = LaneUnavailable(f"{ticket} was not tried: {self.name or 'the backend'} has given up", hint=hint)
+            if cause and isinstance(cause.error, BackendError):
+                refused.exit_code = cause.error.exit_code
+        refused.__cause__ = root
+        return refused
+
+    # Acting out the table
+
+    def _step(self, trigger: table.Trigger, why: str = "") -> None:
+        before = self._table
+        self._table, actions = table.step(before, trigger)
+        if self._table.state is not before.state or self._table.pauses != before.pauses:
+            self._note_change(before, why)
+        if Action.CLEAR_STREAKS in actions:
+            self._streak.failures = 0
+            self.resumes += 1
+        if Action.OPEN_EPISODE in actions:
+            self._open_episode()
+        if Action.REOPEN_EPISODE in actions:
+            self._emit(Notice(lane=self.name, message=f"{self.name}: still failing after resume, waiting again: {self._cause()}"))
+        if Action.CLOSE_EPISODE in actions:
+            waited = anyio.current_time() - self.episode_since
+            self._emit(EpisodeClosed(lane=self.name, episode=self._episode_id(before.episode), by=why or "success", waited=waited))
+        if Action.REVIEW in actions:
+            self._review()
+            for waiter in self._waiters:
+                waiter.woken.set()
+
+    def _note_change(self, before: GateState, why: str) -> None:
+        now = anyio.current_time()
+        state = self._table.state
+        if state is not before.state:
+            self._widened = now  # the success that opened the gate does not widen it
+            self._emit(GateChanged(lane=self.name, state=state.name, why=why))
+            self.entries += state is State.WAITING
+        holds = state is State.WAITING or self.paused
+        if holds and self._held_since is None:
+            self._held_since = now
+        elif not holds and self._held_since is not None:
+            self._held, self._held_since = self._held + now - self._held_since, None
+        shut = state is not State.RUNNING or self.paused
+        if shut and self._closed_since is None:
+            self._closed_since = now
+            self._emit(Blocked(lane=self.name, what="gate"))
+        elif not shut and self._closed_since is not None:
+            self._emit(Unblocked(lane=self.name, what="gate", seconds=now - self._closed_since))
+            self._closed_since = None
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _open_episode(self) -> None:
+        self.episode_since = anyio.current_time()
+        hint = (self.failure.hint if self.failure else None) or ""
+        self._emit(EpisodeOpened(lane=self.name, episode=self.episode, error=self._cause(), hint=hint, resume=tuple(self.ways)))
+
+    def _episode_id(self, number: int) -> str:
+        return f"{self.name or 'lane'}#{number}"
+
+    def _cause(self) -> str:
+        return describe(self.failure.root) if self.failure else "no failure known"
+
+
+class Lane:
+    """One backend with its gate, as an engine made it. ``inline``: its ops run before ``submit`` returns (S1, concurrency 0)."""
+
+    def __init__(self, backend: Backend, gate: Gate, backlog: Room, *, inline: bool) -> None:
+        self.backend = backend
+        self.gate = gate
+        self.backlog = backlog  # ops accepted and not done, and the bytes of bodies in memory among them
+        self.inline = inline
+
+    @property
+    def name(self) -> str:
+        """The backend's description; never a secret."""
+        return self.gate.name
+
+    @property
+    def concurrency(self) -> int:
+        """Attempts at once."""
+        return self.gate.limit

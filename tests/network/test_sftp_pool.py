@@ -1,0 +1,212 @@
+"""The pool of connections, on virtual time and with connections that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import cast
+
+import anyio
+import pytest
+
+from asyncdup.backends.ssh_pool import Connection, Pool, connections_for
+from asyncdup.errors import OperatorError, PermanentError, RetryableError
+
+
+class FakeConnection:
+    def __init__(self) -> None:
+        self.ops = 0
+        self.unacknowledged = 0
+        self.lost = False
+        self.ended = False
+
+    def abort(self) -> None:
+        self.ended = True
+
+    async def aclose(self) -> None:
+        self.ended = True
+
+
+class Dialler:
+    """Counts; a dial takes a second; ``refuse`` says which of them fail (by number, from 1)."""
+
+    def __init__(self, refuse: Callable[[int], Exception | None] = lambda number: None) -> None:
+        self.dialled = 0
+        self.at_once = 0
+        self.most_at_once = 0
+        self.made: list[FakeConnection] = []
+        self._refuse = refuse
+
+    async def __call__(self) -> Connection:
+        self.dialled += 1
+        number = self.dialled
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await anyio.sleep(1)
+        finally:
+            self.at_once -= 1
+        error = self._refuse(number)
+        if error is not None:
+            raise error
+        self.made.append(FakeConnection())
+        return cast(Connection, self.made[-1])
+
+
+async def use(pool: Pool, seconds: float = 1, *, brief: bool = False) -> None:
+    async with pool.acquire(brief=brief):
+        await anyio.sleep(seconds)
+
+
+async def use_at_once(pool: Pool, count: int, seconds: float = 10) -> None:
+    async with anyio.create_task_group() as tasks:
+        for _ in range(count):
+            tasks.start_soon(use, pool, seconds)
+
+
+def refused(_: int = 0) -> RetryableError:
+    return RetryableError("connection refused", scope="lane")
+
+
+async def test_one_call_after_another_needs_one_connection() -> None:
+    dialler = Dialler()
+    pool = Pool(dialler, limit=5)
+    for _ in range(10):
+        await use(pool)
+
+    assert dialler.dialled == 1
+
+
+async def test_calls_at_once_get_a_connection_each_up_to_the_limit_and_share_beyond() -> None:
+    dialler = Dialler()
+    pool = Pool(dialler, limit=4)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(10):
+            tasks.start_soon(use, pool, 10)
+        await anyio.sleep(2)
+        loads = [connection.ops for connection in dialler.made]
+
+    assert (dialler.dialled, sorted(loads)) == (4, [2, 2, 3, 3])
+    assert pool.statistics().ops == 0
+
+
+async def test_a_brief_call_rides_on_a_busy_connection() -> None:
+    dialler = Dialler()
+    pool = Pool(dialler, limit=4)
+    async with pool.acquire():
+        await use(pool, brief=True)
+
+    assert dialler.dialled == 1
+
+
+async def test_no_more_than_eight_are_dialled_at_once() -> None:
+    """performance, section 10.2: sshd's MaxStartups."""
+    dialler = Dialler()
+    await use_at_once(Pool(dialler, limit=20), 20)
+
+    assert dialler.most_at_once == 8
+
+
+async def test_a_refused_extra_connection_is_no_error_and_the_ceiling_comes_back_after_a_minute() -> None:
+    dialler = Dialler(lambda number: refused() if number in (3, 4) else None)
+    pool = Pool(dialler, limit=4)
+
+    await use_at_once(pool, 4)
+    assert (pool.statistics().connections, pool.statistics().ceiling) == (2, 2)
+    await use_at_once(pool, 4)
+    assert dialler.dialled == 4
+    for ceiling in (3, 4, 4):
+        await anyio.sleep(61)
+        await use_at_once(pool, 4)
+        assert (pool.statistics().connections, pool.statistics().ceiling) == (ceiling, ceiling)
+
+
+async def test_a_server_that_is_down_is_told_to_all_callers_after_one_dial_each() -> None:
+    dialler = Dialler(lambda number: refused() if number <= 3 else None)
+    pool = Pool(dialler, limit=3)
+    errors: list[Exception] = []
+
+    async def attempt(delay: float) -> None:
+        await anyio.sleep(delay)
+        try:
+            await use(pool)
+        except RetryableError as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for delay in (0, 0.1, 0.2):
+            tasks.start_soon(attempt, delay)
+
+    assert (len(errors), dialler.dialled) == (3, 3)
+    await use_at_once(pool, 3)
+    assert pool.statistics().connections == 3
+
+
+async def test_a_refused_first_connection_waits_for_the_one_that_is_being_dialled() -> None:
+    dialler = Dialler(lambda number: refused() if number == 1 else None)
+    pool = Pool(dialler, limit=2)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(use, pool, 10)
+        await anyio.sleep(0.5)
+        tasks.start_soon(use, pool, 10)
+
+    assert (dialler.dialled, pool.statistics().connections) == (2, 1)
+
+
+async def test_what_needs_an_operator_is_an_error_even_of_an_extra_connection() -> None:
+    dialler = Dialler(lambda number: OperatorError("host key") if number == 2 else None)
+    pool = Pool(dialler, limit=2)
+    async with pool.acquire():
+        with pytest.raises(OperatorError):
+            await use(pool)
+
+
+async def test_a_lost_connection_is_dealt_out_no_more_and_ends_with_its_last_call() -> None:
+    dialler = Dialler()
+    pool = Pool(dialler, limit=1)
+    async with AsyncExitStack() as first:
+        await first.enter_async_context(pool.acquire())
+        dialler.made[0].lost = True
+        await use(pool)
+        assert not dialler.made[0].ended
+
+    assert dialler.made[0].ended
+    assert not dialler.made[1].ended
+    assert (dialler.dialled, pool.statistics().connections) == (2, 1)
+
+
+async def test_a_cancelled_dial_leaves_no_trace() -> None:
+    dialler = Dialler()
+    pool = Pool(dialler, limit=1)
+    with anyio.move_on_after(0.5):
+        await use(pool)
+    assert pool.statistics().dialling == 0
+
+    await use(pool)
+    assert pool.statistics().connections == 1
+
+
+async def test_closing_ends_all_connections_and_what_is_being_dialled() -> None:
+    dialler = Dialler()
+    pool = Pool(dialler, limit=2)
+    await use(pool)
+    async with anyio.create_task_group() as tasks:
+
+        async def late() -> None:
+            async with pool.acquire():
+                with pytest.raises(PermanentError):
+                    await use(pool)
+
+        tasks.start_soon(late)
+        await anyio.sleep(0.5)
+        await pool.aclose()
+        await pool.aclose()
+
+    assert [connection.ended for connection in dialler.made] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "expected"), [(None, (8, 1 << 20)), (0, (1, 2 << 20)), (1, (1, 2 << 20)), (5, (5, 1 << 20)), (99, (8, 1 << 20))]
+)
+def test_connections_follow_the_concurrency_up_to_eight(concurrency: int | None, expected: tuple[int, int]) -> None:
+    assert connections_for(concurrency) == expected
