@@ -1,0 +1,259 @@
+"""What a resumed run must know: the journal of an unfinished set, in the archive folder (P1, P2).
+
+Three files beside the cached manifests, named so that stock duplicity passes over them: ``asyncdup-journal-T`` (JSON lines, below),
+``asyncdup-journal-T.sigtar`` and ``asyncdup-journal-T.files`` (signature members and file-list lines written so far, plain). The first line
+says what the run is; a volume's line is written, and the two side files are fsynced, before the volume is sent; a ``stored`` line follows
+when it is durable at the target. So the journal never knows less than the target.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from asyncdup.archive.produce import Bound, Cut
+from asyncdup.formats.names import SetId, SetType, format_time
+
+PREFIX = "asyncdup-journal-"
+BUFFER = 1 << 20  # bytes of side-file data kept before they are written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHead:
+    """What must be the same for a run to be gone on with. ``form``: suffix of the volumes and the keys; ``rules``: a digest of the selection."""
+
+    type: SetType
+    start: int | None
+    end: int
+    source: str
+    form: str
+    rules: str
+    hostname: str
+
+    @property
+    def set_id(self) -> SetId:
+        """The set that the run writes."""
+        return SetId(self.type, self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeNote:
+    """One sealed volume: its place in the archive order, and how far the side files had come with it."""
+
+    number: int
+    name: str
+    size: int
+    sha1: str
+    first: Bound
+    last: Bound
+    cut: Cut | None
+    sigtar: int
+    files: int
+    lines: int
+
+
+@dataclass(slots=True)
+class State:
+    """What a journal says."""
+
+    head: RunHead
+    volumes: dict[int, VolumeNote] = field(default_factory=dict)
+    stored: set[int] = field(default_factory=set)
+
+
+class SideFile:
+    """A file that grows at its end, in writes of about a MiB. Used from the producer's thread; ``sync`` when no batch is being made."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.size = size
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+        self._file.truncate(size)
+        self._file.seek(size)
+
+    def append(self, data: bytes) -> None:
+        """Take bytes; they count in ``size`` at once."""
+        if data:
+            self._pending.append(data)
+            self._pending_bytes += len(data)
+            self.size += len(data)
+            if self._pending_bytes >= BUFFER:
+                self._write()
+
+    def sync(self) -> None:
+        """All that was appended is on the disk when this returns."""
+        self._write()
+        os.fdatasync(self._file.fileno())
+
+    def read(self) -> Iterator[bytes]:
+        """The whole content, in pieces of a MiB."""
+        self._write()
+        at = 0
+        while data := os.pread(self._file.fileno(), BUFFER, at):
+            at += len(data)
+            yield data
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._file.close()
+
+    def _write(self) -> None:
+        data = memoryview(b"".join(self._pending))
+        self._pending.clear()
+        self._pending_bytes = 0
+        while data:
+            data = data[self._file.write(data) :]
+
+
+class Journal:
+    """The journal of the run under way. Blocking calls: run them in a thread."""
+
+    def __init__(self, folder: Path, head: RunHead, *, sigtar: int = 0, files: int = 0, lines: int = 0) -> None:
+        self.head = head
+        self.lines = lines
+        base = _base(folder, head.end)
+        self._paths = [base, base.with_name(base.name + ".sigtar"), base.with_name(base.name + ".files")]
+        self.sigtar = SideFile(self._paths[1], sigtar)
+        self.files = SideFile(self._paths[2], files)
+        self._log = FileIO(os.open(base, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a")
+
+    @classmethod
+    def begin(cls, folder: Path, head: RunHead) -> Journal:
+        """Start a new journal for the set of ``head``."""
+        discard(folder, head.end)
+        journal = cls(folder, head)
+        journal._append({"v": 1, **asdict(head)})
+        _sync_folder(folder)
+        return journal
+
+    @classmethod
+    def resume(cls, folder: Path, state: State, upto: int) -> Journal:
+        """Go on after volume ``upto``: what the side files hold beyond it is cut off, and later volumes are forgotten."""
+        note = state.volumes.get(upto)
+        discard_log = _base(folder, state.head.end)
+        temporary = discard_log.with_name(discard_log.name + ".new")
+        lines = [{"v": 1, **asdict(state.head)}]
+        for number in range(1, upto + 1):
+            lines += [_volume_line(state.volumes[number]), {"stored": number}]
+        _write_durably(temporary, b"".join(_encode(line) for line in lines))
+        os.rename(temporary, discard_log)
+        _sync_folder(folder)
+        if note is None:
+            return cls(folder, state.head)
+        return cls(folder, state.head, sigtar=note.sigtar, files=note.files, lines=note.lines)
+
+    def volume(self, note: VolumeNote) -> None:
+        """Before a volume is sent."""
+        self.sigtar.sync()
+        self.files.sync()
+        self._append(_volume_line(note))
+
+    def stored(self, number: int) -> None:
+        """When a volume is durable at the target."""
+        self._append({"stored": number})
+
+    def add_lines(self, data: bytes) -> None:
+        """File-list lines, counted for the manifest."""
+        self.lines += data.count(b"\n")
+        self.files.append(data)
+
+    def close(self) -> None:
+        """Keep it for a resumed run. Idempotent."""
+        for file in (self.sigtar, self.files, self._log):
+            file.close()
+
+    def remove(self) -> None:
+        """The set is complete at the target: the journal has done its work."""
+        self.close()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        self._log.write(_encode(line))
+        os.fdatasync(self._log.fileno())
+
+
+def find(folder: Path) -> list[State]:
+    """The journals in ``folder``, oldest set first. One whose head is unreadable is passed over: nothing was sent under it."""
+    states = []
+    for path in folder.glob(PREFIX + "*"):
+        if path.name.endswith((".sigtar", ".files", ".new")):
+            continue
+        state = _read(path)
+        if state is not None:
+            states.append(state)
+    return sorted(states, key=lambda state: state.head.end)
+
+
+def discard(folder: Path, end: int) -> None:
+    """Remove the journal of the set that ends at ``end``, if there is one."""
+    base = _base(folder, end)
+    for suffix in ("", ".sigtar", ".files", ".new"):
+        base.with_name(base.name + suffix).unlink(missing_ok=True)
+
+
+def _base(folder: Path, end: int) -> Path:
+    return folder / (PREFIX + format_time(end))
+
+
+def _read(path: Path) -> State | None:
+    state: State | None = None
+    for raw in path.read_bytes().split(b"\n")[:-1]:  # what follows the last newline was cut off by a kill
+        try:
+            line = json.loads(raw)
+            if state is None:
+                version = line.pop("v")
+                if version != 1:
+                    return None
+                state = State(RunHead(**line))
+            elif "stored" in line:
+                state.stored.add(line["stored"])
+            else:
+                note = _note(line)
+                state.volumes[note.number] = note
+        except (ValueError, KeyError, TypeError):
+            break  # a torn line: nothing after it was acknowledged
+    return state
+
+
+def _note(line: dict[str, Any]) -> VolumeNote:
+    first, last, cut = line.pop("first"), line.pop("last"), line.pop("cut")
+    return VolumeNote(
+        first=Bound(os.fsencode(first[0]), first[1]),
+        last=Bound(os.fsencode(last[0]), last[1]),
+        cut=Cut(os.fsencode(cut[0]), *cut[1:]) if cut else None,
+        **line,
+    )
+
+
+def _volume_line(note: VolumeNote) -> dict[str, Any]:
+    line = {name: getattr(note, name) for name in ("number", "name", "size", "sha1", "sigtar", "files", "lines")}
+    for name in ("first", "last", "cut"):
+        value = getattr(note, name)
+        line[name] = [os.fsdecode(value[0]), *value[1:]] if value else None
+    return line
+
+
+def _encode(line: dict[str, Any]) -> bytes:
+    return json.dumps(line).encode("ascii") + b"\n"
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,91 @@
+"""The end of a set: its signature archive, then its manifest (the commit), then the local copies and the end of the journal (P6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asyncdup.archive.archive_dir import ArchiveDir
+from asyncdup.archive.checkpoint import Journal, VolumeNote
+from asyncdup.backends.bodies import BytesBody, FileBody
+from asyncdup.codecs import Codec, Sealed
+from asyncdup.formats import manifest, names, sigtar
+from asyncdup.formats.manifest import VolumeRecord
+from asyncdup.formats.names import Prefixes, SetId
+from asyncdup.threads import in_thread
+from asyncdup.transfer import Engine, Lane, Op
+
+MOST_FILELIST = 32 << 20  # bytes; beyond it the manifest says no files, which readers must take (format, section 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """What is needed to end the set. ``gzip``: the codec of local signature archives."""
+
+    engine: Engine
+    lane: Lane
+    cache: ArchiveDir
+    journal: Journal
+    codec: Codec
+    gzip: Codec
+    set_id: SetId
+    prefixes: Prefixes
+    hostname: bytes
+    localdir: bytes
+    tempdir: Path
+
+    async def run(self, notes: dict[int, VolumeNote], volumes: Sequence[Op[Any]]) -> None:
+        """Everything of the set is durable at the target and known locally when this returns."""
+        local = self.cache.temporary(names.signatures_name(self.set_id, ".gz", self.prefixes))
+        body = await self._signatures(local)
+        lane, engine = self.lane, self.engine
+        name = names.signatures_name(self.set_id, self.codec.suffix, self.prefixes)
+        signatures = await engine.submit(lane, "put", name, body, after=volumes)
+        text = await in_thread(self._manifest, notes)
+        stored = await self.codec.pack(text)
+        name = names.manifest_name(self.set_id, self.codec.manifest_suffix, self.prefixes)
+        await (await engine.submit(lane, "put", name, BytesBody(stored), after=[*volumes, signatures])).result()
+        await in_thread(self._keep, local, text)
+
+    async def _signatures(self, local: Path) -> FileBody:
+        sealed = await self._seal(self.gzip, local)
+        path = local
+        if self.codec.suffix != self.gzip.suffix:
+            path = self.tempdir / "signatures"
+            sealed = await self._seal(self.codec, path)
+        return FileBody(path, sealed.size, {"sha1": sealed.sha1})
+
+    async def _seal(self, codec: Codec, path: Path) -> Sealed:
+        async with codec.seal(path) as sealer:
+            pieces = self.journal.sigtar.read()
+            while (piece := await in_thread(next, pieces, None)) is not None:
+                await sealer.feed(piece)
+            await sealer.feed(sigtar.end(self.journal.sigtar.size))
+            return await sealer.finish()
+
+    def _manifest(self, notes: dict[int, VolumeNote]) -> bytes:
+        parts = [manifest.write_head(self.hostname, self.localdir)]
+        parts += [manifest.write_volume(_record(notes[number])) for number in sorted(notes)]
+        if self.journal.files.size <= MOST_FILELIST:
+            parts += manifest.write_file_list(self.journal.lines, self.journal.files.read())
+        else:
+            parts += manifest.write_file_list(0)
+        return b"".join(parts)
+
+    def _keep(self, local: Path, text: bytes) -> None:
+        self.cache.adopt(local, names.signatures_name(self.set_id, ".gz", self.prefixes))
+        self.cache.write(names.manifest_name(self.set_id, "", self.prefixes), text)
+        self.journal.remove()
+
+
+def _record(note: VolumeNote) -> VolumeRecord:
+    return VolumeRecord(
+        number=note.number,
+        start_path=note.first.path,
+        start_block=note.first.block,
+        end_path=note.last.path,
+        end_block=note.last.block,
+        hashes={"SHA1": note.sha1},
+    )

@@ -1,0 +1,53 @@
+"""How far an unfinished run of ours got, by its journal and by what is at the target (P1, P2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from asyncdup.archive.checkpoint import State, VolumeNote
+from asyncdup.backends.base import ObjectInfo
+from asyncdup.errors import IntegrityError, NotFound
+from asyncdup.transfer import Engine, Lane, ReadRequest
+
+
+async def stored_upto(state: State, listing: Mapping[str, ObjectInfo], engine: Engine, lane: Lane) -> int:
+    """The last volume up to which all are at the target as the journal says; 0 if not even the first.
+
+    A volume that the journal does not know as stored may still be there, if the answer was lost: it is read back and compared.
+    """
+    upto, doubtful = 0, []
+    while (note := state.volumes.get(upto + 1)) is not None:
+        info = listing.get(note.name)
+        if info is None or info.size != note.size:
+            break
+        upto += 1
+        if upto not in state.stored:
+            doubtful.append(note)
+    bad = await _first_bad(doubtful, engine, lane)
+    return upto if bad is None else bad - 1
+
+
+async def _first_bad(notes: list[VolumeNote], engine: Engine, lane: Lane) -> int | None:
+    if not notes:
+        return None
+    requests = [ReadRequest(note.name, note.size, {"sha1": note.sha1}) for note in notes]
+    good = 0
+    try:
+        async with engine.read_ordered(lane, requests) as items:
+            async for _ in items:
+                good += 1
+    except (IntegrityError, NotFound):
+        return notes[good].number
+    return None
+
+
+def before_cut_file(state: State, upto: int) -> int:
+    """The volume to go on after when the file that volume ``upto`` ends inside of has changed: the last one without a part of it.
+
+    A volume that holds the file's beginning and other files before it goes, too: it ends with the file's old content.
+    """
+    note = state.volumes[upto]
+    path = note.cut.path if note.cut else None
+    while upto and path is not None and (cut := state.volumes[upto].cut) is not None and cut.path == path:
+        upto -= 1
+    return upto

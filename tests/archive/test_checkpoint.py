@@ -1,0 +1,124 @@
+"""The journal says no less than the target, survives a kill at any byte, and forgets what a resumed run makes again (P1, P2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asyncdup.archive import checkpoint
+from asyncdup.archive.checkpoint import Journal, RunHead, State, VolumeNote
+from asyncdup.archive.produce import Bound, Cut
+from asyncdup.archive.resume import before_cut_file
+
+HEAD = RunHead(type="inc", start=1_700_000_000, end=1_700_000_100, source="/src/ü", form=".gz", rules="", hostname="here")
+
+
+def note(number: int, *, cut: Cut | None = None) -> VolumeNote:
+    return VolumeNote(
+        number=number,
+        name=f"vol{number}",
+        size=100 + number,
+        sha1="ab" * 20,
+        first=Bound(b"a\xff", None),
+        last=Bound(b"b/\n", 3),
+        cut=cut,
+        sigtar=10 * number,
+        files=5 * number,
+        lines=number,
+    )
+
+
+def journal_of_three(folder: Path) -> State:
+    journal = Journal.begin(folder, HEAD)
+    for number in (1, 2, 3):
+        journal.sigtar.append(b"s" * 10)
+        journal.add_lines(b"line\n")
+        journal.volume(note(number, cut=Cut(b"b/\n", 3, 9, 8, 7, 6)))
+    journal.stored(2)
+    journal.close()
+    (state,) = checkpoint.find(folder)
+    return state
+
+
+def test_what_was_noted_is_found_again(tmp_path: Path) -> None:
+    state = journal_of_three(tmp_path)
+
+    assert state.head == HEAD
+    assert state.head.set_id.start == 1_700_000_000
+    assert state.volumes == {number: note(number, cut=Cut(b"b/\n", 3, 9, 8, 7, 6)) for number in (1, 2, 3)}
+    assert state.stored == {2}
+
+
+def test_side_files_are_on_disk_before_the_volume_is_noted(tmp_path: Path) -> None:
+    journal_of_three(tmp_path)
+
+    sigtar = next(tmp_path.glob("*.sigtar"))
+    assert sigtar.read_bytes() == b"s" * 30
+
+
+def test_resume_cuts_side_files_to_the_volume_and_forgets_later_ones(tmp_path: Path) -> None:
+    state = journal_of_three(tmp_path)
+
+    journal = Journal.resume(tmp_path, state, 1)
+    journal.sigtar.append(b"new")
+    journal.volume(note(2))
+    content = b"".join(journal.sigtar.read())
+    journal.close()
+
+    (again,) = checkpoint.find(tmp_path)
+    assert content == b"s" * 10 + b"new"
+    assert journal.lines == 1
+    assert set(again.volumes) == {1, 2}
+    assert again.stored == {1}
+
+
+def test_resume_from_nothing_begins_with_empty_side_files(tmp_path: Path) -> None:
+    state = journal_of_three(tmp_path)
+
+    journal = Journal.resume(tmp_path, state, 0)
+    size = journal.sigtar.size
+    journal.close()
+
+    assert size == 0
+    assert checkpoint.find(tmp_path)[0].volumes == {}
+
+
+@pytest.mark.parametrize("kept", range(0, 1200, 37))
+def test_a_journal_cut_at_any_byte_is_read_up_to_the_last_whole_line(tmp_path: Path, kept: int) -> None:
+    whole = journal_of_three(tmp_path)
+    path = tmp_path / "asyncdup-journal-20231114T221500Z"
+    data = path.read_bytes()
+    path.write_bytes(data[:kept])
+
+    found = checkpoint.find(tmp_path)
+
+    complete = data[:kept].count(b"\n")
+    if complete == 0:
+        assert found == []
+    else:
+        (state,) = found
+        assert list(state.volumes) == list(whole.volumes)[: min(3, complete - 1)]
+
+
+def test_a_complete_set_leaves_nothing_behind(tmp_path: Path) -> None:
+    journal = Journal.begin(tmp_path, HEAD)
+    journal.remove()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_the_journal_are_the_owners_only(tmp_path: Path) -> None:
+    """P15."""
+    journal_of_three(tmp_path)
+
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_changed_cut_file_takes_back_every_volume_with_a_part_of_it() -> None:
+    """P2: the volume in which the file begins goes, too, since it ends with the old content."""
+    other, big = Cut(b"x", 9, 0, 0, 0, 0), Cut(b"big", 2, 0, 0, 0, 0)
+    state = State(HEAD, {1: note(1), 2: note(2, cut=other), 3: note(3, cut=big), 4: note(4, cut=big)}, {1, 2, 3, 4})
+
+    assert before_cut_file(state, 4) == 2
+    assert before_cut_file(state, 2) == 1
