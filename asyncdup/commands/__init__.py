@@ -1,1 +1,1 @@
-"""One file, one coroutine, one command: opens, wires, runs, closes."""
+"""One file, one coroutine, one command: opens, wires, runs, closes. Also the embedding API."""

@@ -1,0 +1,234 @@
+"""From a command's name to the coroutine that does it, what it is given, and what is said of its result."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from asyncdup.archive.chains import BackupSet, Chain, Collection
+from asyncdup.archive.schedule import Action
+from asyncdup.archive.selection import Rule
+from asyncdup.backends.registry import BackendOptions
+from asyncdup.cli.passphrases import Secrets
+from asyncdup.cli.report import Report
+from asyncdup.cli.settings import Settings
+from asyncdup.codecs import Encryption
+from asyncdup.commands.backup import BackupResult, backup
+from asyncdup.commands.collection import collection_status
+from asyncdup.commands.files import list_current_files
+from asyncdup.commands.options import MIB, Options
+from asyncdup.commands.restore import RestoreResult, restore
+from asyncdup.commands.verify import VerifyResult, verify
+from asyncdup.formats.names import Prefixes
+from asyncdup.formats.tar import Entry
+from asyncdup.transfer import RetryPolicy
+from asyncdup.units import format_local_time, parse_time
+
+Coroutine = Callable[..., Awaitable[Any]]
+
+
+class Route(NamedTuple):
+    """How one command is run: ``await bind(settings, secrets, report)(events=hub, control=control)``, then ``show(result, settings, report)``.
+
+    Attributes:
+        bind: the command's coroutine with its arguments. Raises UsageError.
+        show: says the result and returns the exit code; 0 becomes 62 if there were warnings (P13).
+    """
+
+    bind: Callable[[Settings, Secrets, Report], Coroutine]
+    show: Callable[[Any, Settings, Report], int]
+
+
+def options_of(settings: Settings, secrets: Secrets) -> Options:
+    """What the command line says, as the commands take it. Raises UsageError."""
+    now = _clock(settings)
+    return Options(
+        encryption=_encryption(settings, secrets),
+        compression=settings.compression,
+        compression_level=settings.compression_level,
+        volume_size=settings.volsize,
+        max_blocksize=settings.max_blocksize,
+        concurrency=settings.concurrency,
+        retry=_retry(settings),
+        retry_flag=_path(settings.retry_failure_flag),
+        spool=settings.spool,
+        memory=settings.memory or 256 * MIB,
+        archive_dir=_path(settings.archive_dir),
+        name=settings.name,
+        tempdir=_path(settings.tempdir),
+        prefixes=Prefixes(
+            settings.file_prefix,
+            settings.file_prefix_archive,
+            settings.file_prefix_manifest,
+            settings.file_prefix_signature,
+            settings.file_prefix_jsonstat,
+        ),
+        rules=tuple(Rule(option, os.fsencode(value)) for option, value in settings.selection),
+        allow_source_mismatch=settings.allow_source_mismatch,
+        full_if_older_than=_time(settings.full_if_older_than, now),
+        numeric_owner=settings.numeric_owner,
+        restore_ownership=settings.restore_ownership,
+        force=settings.force,
+        dry_run=settings.dry_run,
+        backend=BackendOptions(
+            timeout=settings.timeout,
+            concurrency=settings.concurrency,
+            ssh_options=settings.ssh_options,
+            password=secrets.backend_password,
+            environ=os.environ,
+            tempdir=_path(settings.tempdir),
+        ),
+        now=now,
+    )
+
+
+def _clock(settings: Settings) -> Callable[[], float]:
+    if settings.current_time is None:
+        return time.time  # noqa: TID251 - the edge where the wall clock is handed in
+    fixed = float(settings.current_time)
+    return lambda: fixed
+
+
+def _time(text: str | None, now: Callable[[], float]) -> int | None:
+    return None if text is None else parse_time(text, int(now()))
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _encryption(settings: Settings, secrets: Secrets) -> Encryption | None:
+    if not settings.encryption:
+        return None
+    return Encryption(
+        passphrase=secrets.passphrase,
+        sign_passphrase=secrets.sign_passphrase,
+        recipients=settings.encrypt_keys,
+        hidden_recipients=settings.hidden_encrypt_keys,
+        sign_key=settings.sign_key,
+        gpg_binary=settings.gpg_binary,
+        gpg_options=settings.gpg_options,
+    )
+
+
+def _retry(settings: Settings) -> RetryPolicy:
+    common: dict[str, Any] = {
+        "mode": settings.retry_failure_mode,
+        "stall_timeout": settings.timeout,
+        "response_timeout": 2 * settings.timeout,
+    }
+    if settings.num_retries is None and settings.backend_retry_delay is None:
+        return RetryPolicy(**common)
+    return RetryPolicy.fixed(
+        settings.num_retries or 5, 30.0 if settings.backend_retry_delay is None else settings.backend_retry_delay, **common
+    )
+
+
+# Backups.
+
+
+def _bind_backup(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    return partial(backup, settings.path, settings.url, options_of(settings, secrets), action=cast(Action, settings.command))
+
+
+def _show_backup(result: BackupResult, settings: Settings, report: Report) -> int:
+    if settings.print_statistics:
+        report.statistics(result.statistics)
+    return 0
+
+
+# Restores.
+
+
+def _bind_restore(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    options = options_of(settings, secrets)
+    moment = _time(settings.restore_time, options.now)
+    return partial(restore, settings.url, settings.path, options, time=moment, path=settings.path_to_restore or "")
+
+
+def _show_restore(result: RestoreResult, settings: Settings, report: Report) -> int:
+    if result.dry_run:
+        report.result(result.volumes)
+    return 0
+
+
+def _bind_verify(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    options = options_of(settings, secrets)
+    moment = _time(settings.restore_time, options.now)
+    path = settings.path_to_restore or ""
+    return partial(verify, settings.url, settings.path, options, time=moment, path=path, on_difference=report.result)
+
+
+def _show_verify(result: VerifyResult, settings: Settings, report: Report) -> int:
+    report.result(f"Verify complete: {result.compared} file(s) compared, {result.differences} difference(s) found.")
+    return 1 if result.differences else 0
+
+
+# What is there.
+
+
+def _bind_status(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    return partial(collection_status, settings.url, options_of(settings, secrets))
+
+
+def _show_status(result: Collection, settings: Settings, report: Report) -> int:
+    report.result(status_lines(result))
+    return 0
+
+
+def _bind_files(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    options = options_of(settings, secrets)
+    moment = _time(settings.restore_time, options.now)
+
+    def show(entries: list[Entry]) -> None:
+        report.result(f"{format_local_time(entry.mtime)} {os.fsdecode(entry.path) or '.'}" for entry in entries)
+
+    return partial(list_current_files, settings.url, options, time=moment, on_entries=show)
+
+
+def _show_nothing(result: object, settings: Settings, report: Report) -> int:
+    return 0
+
+
+def status_lines(collection: Collection) -> Iterator[str]:
+    """The chains as a person reads them."""
+    newest = collection.newest_chain
+    last_full = max((chain.start for chain in collection.chains), default=None)
+    yield f"Last full backup: {format_local_time(last_full) if last_full is not None else 'none'}"
+    for chain in collection.chains:
+        yield ""
+        yield from _chain_lines(chain, "newest chain" if chain is newest else "chain")
+    yield ""
+    yield from collection.warnings() or ["No unfinished or orphaned backup sets found."]
+
+
+def _chain_lines(chain: Chain, what: str) -> Iterator[str]:
+    increments = len(chain.sets) - 1
+    volumes = sum(len(each.volumes) for each in chain.sets)
+    yield f"{what}: a full backup and {increments} incremental{'' if increments == 1 else 's'}, {volumes} volume{'' if volumes == 1 else 's'}"
+    yield f"  {'type':<12} {'time':<25} {'volumes':>7} {'size':>12}"
+    for each in chain.sets:
+        yield _set_line(each)
+    for defect in chain.defects:
+        yield f"  {defect}"
+
+
+def _set_line(each: BackupSet) -> str:
+    kind = "full" if each.is_full else "incremental"
+    encrypted = "  encrypted" if each.encrypted else ""
+    return f"  {kind:<12} {format_local_time(each.end):<25} {len(each.volumes):>7} {each.size:>12,}{encrypted}"
+
+
+ROUTES: dict[str, Route] = {
+    "full": Route(_bind_backup, _show_backup),
+    "incremental": Route(_bind_backup, _show_backup),
+    "backup": Route(_bind_backup, _show_backup),
+    "restore": Route(_bind_restore, _show_restore),
+    "verify": Route(_bind_verify, _show_verify),
+    "collection-status": Route(_bind_status, _show_status),
+    "list-current-files": Route(_bind_files, _show_nothing),
+}

@@ -1,0 +1,41 @@
+"""An error -> what is said of it in one line, with the next step (and, at -v9, where it happened)."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+
+from asyncdup.cli.printable import printable
+from asyncdup.errors import AsyncdupError
+
+_NOTES, _TRACEBACK = 5, 9  # verbosities
+
+
+def single(error: BaseException) -> BaseException:
+    """``error`` without groups around it; of several errors the first, which made the others end."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def failure_lines(error: BaseException, verbosity: int) -> Iterator[str]:
+    """``asyncdup: message`` and, if there is one, the hint below it. The traceback of what nobody foresaw is shown at -v9."""
+    yield f"asyncdup: {printable(_message(error))}"
+    if isinstance(error, AsyncdupError) and error.hint:
+        yield f"  {printable(error.hint)}"
+    elif not isinstance(error, (AsyncdupError, OSError)) and verbosity < _TRACEBACK:
+        yield "  this is a defect of asyncdup; -v9 shows where it happened"
+    if verbosity >= _NOTES:
+        yield from (f"  {printable(note)}" for note in getattr(error, "__notes__", ()))
+    if verbosity >= _TRACEBACK:
+        yield from "".join(traceback.format_exception(error)).splitlines()
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, AsyncdupError):
+        return str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        name = error.filename
+        where = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+        return f"{where}: {error.strerror}" if where is not None else error.strerror
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,130 @@
+"""The outermost frame: words in, exit code out. Heavy modules are imported only once it is clear that they are needed.
+
+``--version`` and ``--help`` load neither the event loop nor ssh, which would make them ten times slower.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO
+
+from asyncdup import __version__
+from asyncdup.cli.help import help_text
+from asyncdup.cli.parser import parse
+from asyncdup.cli.settings import Settings
+from asyncdup.errors import UsageError, exit_code_of
+
+if TYPE_CHECKING:
+    from asyncdup.cli.dispatch import Route
+    from asyncdup.cli.interrupts import Control
+    from asyncdup.cli.report import Screen
+
+_NOTICE = 3
+_SIGINT_CODE = 130
+_SIGPIPE_CODE = 141  # what a shell shows for a program that wrote to ``| head``
+
+
+def main(argv: Sequence[str] | None = None, *, routes: Mapping[str, Route] | None = None, control: Control | None = None) -> int:
+    """Run the command line ``argv`` (default: that of the process) and return the exit code (engine rule X6).
+
+    ``routes`` and ``control`` take the place of the program's commands and of their handle, for tests.
+    """
+    settings = None
+    try:
+        settings = parse(sys.argv[1:] if argv is None else argv)
+        return _serve(settings, routes, control)
+    except KeyboardInterrupt:  # before the command ran; from then on ``Interrupts`` has the signal
+        return _SIGINT_CODE
+    except Exception as error:  # noqa: BLE001 - the command's outermost frame
+        return _fail(error, _NOTICE if settings is None else settings.verbosity)
+
+
+def _serve(settings: Settings, routes: Mapping[str, Route] | None, control: Control | None) -> int:
+    if settings.command == "version":
+        sys.stdout.write(f"asyncdup {__version__}\n")
+        return 0
+    if settings.command == "help":
+        sys.stdout.write(help_text(settings.topic))
+        return 0
+    _prepare_process()
+    return _run(settings, routes, control)
+
+
+def _prepare_process() -> None:
+    """No core files, which would hold passphrases (P15); names that are no UTF-8 leave as the bytes they are."""
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="surrogateescape")
+
+
+def _run(settings: Settings, routes: Mapping[str, Route] | None, control: Control | None) -> int:
+    from asyncdup.cli import running
+    from asyncdup.cli.passphrases import find_secrets
+    from asyncdup.cli.report import OutputClosed
+
+    if control is None:
+        from asyncdup.commands.options import Control
+
+        control = Control(signals=True)
+    route = _route(settings.command, routes)
+    secrets = find_secrets(settings, os.environ, _asker())
+    screen = _screen(settings, sys.stdout, sys.stderr)
+    try:
+        return running.run(settings, secrets, route, running.Surroundings(screen=screen, out=sys.stdout, err=sys.stderr, control=control))
+    except OutputClosed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at its end
+        return _SIGPIPE_CODE
+
+
+def _route(command: str, routes: Mapping[str, Route] | None) -> Route:
+    if routes is None:
+        from asyncdup.cli.dispatch import ROUTES
+
+        routes = ROUTES
+    route = routes.get(command)
+    if route is None:
+        raise UsageError(f"{command} is not in this version of asyncdup")
+    return route
+
+
+def _asker() -> Callable[[str], str] | None:
+    """Prompts without echo; None where nobody could answer."""
+    if not (sys.stdin and sys.stdin.isatty()):
+        return None
+    from getpass import getpass
+
+    def ask(prompt: str) -> str:
+        try:
+            return getpass(prompt)
+        except EOFError:
+            raise UsageError("no passphrase was typed", hint="set PASSPHRASE, or try again") from None
+
+    return ask
+
+
+def _screen(settings: Settings, out: TextIO, err: TextIO) -> Screen:
+    """A progress line where there is a terminal that can draw one. With ``--log-json=-`` standard output is for JSON alone."""
+    if settings.log_json == "-":
+        out = err
+    if (out.isatty() or err.isatty()) and os.environ.get("TERM", "dumb") != "dumb" and settings.verbosity >= _NOTICE:
+        from asyncdup.cli.report_terminal import TerminalScreen
+
+        return TerminalScreen(out, err, environ=os.environ)
+    from asyncdup.cli.report import PlainScreen
+
+    return PlainScreen(out, err, progress_rate=settings.progress_rate if settings.progress else None)
+
+
+def _fail(error: Exception, verbosity: int) -> int:
+    from asyncdup.cli.failure import failure_lines, single
+
+    cause = single(error)
+    for line in failure_lines(cause, verbosity):
+        sys.stderr.write(line + "\n")
+    return exit_code_of(cause)

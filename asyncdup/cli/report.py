@@ -1,0 +1,266 @@
+"""Events and results -> what a person reads. The only place that prints, besides the one line of an error in ``main``.
+
+Levels are stock's: 0 error, 2 warning, 3 notice, 5 info, 9 debug; up to 1 on standard error, the others on standard output (format
+specification, section 21). Where the lines go, and whether there is a progress line below them, is the business of a ``Screen``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Protocol, TextIO
+
+from asyncdup.archive.statistics import Statistics
+from asyncdup.cli.printable import printable
+from asyncdup.cli.progress import Picture, describe, describe_wait
+from asyncdup.events import (
+    AttemptFinished,
+    AttemptStarted,
+    EpisodeClosed,
+    EpisodeOpened,
+    Event,
+    GateChanged,
+    JobStarted,
+    LimitChanged,
+    Notice,
+    OpFailed,
+    Reconciled,
+    RetryScheduled,
+    VolumeMade,
+    VolumeRead,
+    VolumeStored,
+    Warning,
+)
+from asyncdup.units import format_local_time, format_size
+
+ERROR, WARNING, NOTICE, INFO, DEBUG = 0, 2, 3, 5, 9
+REPEATED = 20  # warnings that are said again at the end; more would push the statistics off the screen
+
+
+class OutputClosed(Exception):
+    """Nobody reads standard output any more (``asyncdup ls URL | head``)."""
+
+
+class Screen(Protocol):
+    """Where lines appear. ``interval``: seconds between two progress lines; infinite where there are none."""
+
+    interval: float
+
+    def write(self, text: str, level: int) -> None:
+        """One line of text by its level. Raises OutputClosed."""
+
+    def result(self, text: str) -> None:
+        """One line that was asked for, on standard output whatever the verbosity. Raises OutputClosed."""
+
+    def show(self, text: str, *, waiting: bool) -> None:
+        """What is going on right now, in place of what was shown before."""
+
+    def close(self) -> None:
+        """Take the progress line away. Lines may still be written."""
+
+
+class PlainScreen:
+    """Lines for files, pipes and logs. ``progress_rate``: seconds between progress lines; None = no such lines."""
+
+    def __init__(self, out: TextIO, err: TextIO, *, progress_rate: float | None = None) -> None:
+        self.interval = math.inf if progress_rate is None else progress_rate
+        self._out = out
+        self._err = err
+        self._shown = ""
+
+    def write(self, text: str, level: int) -> None:
+        put_line(self._err if level <= 1 else self._out, printable(text))
+
+    def result(self, text: str) -> None:
+        put_line(self._out, printable(text) if self._out.isatty() else text)
+
+    def show(self, text: str, *, waiting: bool) -> None:
+        if text != self._shown:
+            self._shown = text
+            self.write(text, NOTICE)
+
+    def close(self) -> None:
+        """Nothing to take away."""
+
+
+class Report:
+    """Subscribes to events by ``on_event`` and says what ``verbosity`` lets through."""
+
+    def __init__(self, screen: Screen, *, verbosity: int = NOTICE) -> None:
+        self.picture = Picture()
+        self.warned = 0  # warnings so far
+        self._screen = screen
+        self._verbosity = verbosity
+        self._warnings: list[str] = []
+        self._next_show = math.inf if screen.interval == math.inf else -math.inf
+
+    def on_event(self, event: Event) -> None:
+        """Take one event into account, say what is to be said, and draw the progress line when it is due."""
+        self.picture.apply(event)
+        if isinstance(event, Warning):
+            self._remember(event)
+        said = line_of(event)
+        if said is not None:
+            self.line(said[1], said[0])
+        self.refresh(event.t)
+
+    def refresh(self, now: float) -> None:
+        """Draw the progress line if it is due. ``now`` is of the clock of ``Event.t``."""
+        if now >= self._next_show and self._verbosity >= NOTICE:
+            self._next_show = now + self._screen.interval
+            with suppress(OutputClosed, OSError):
+                self._screen.show(describe(self.picture, now), waiting=bool(self.picture.waiting))
+
+    def line(self, text: str, level: int = NOTICE) -> None:
+        """Say one line, if the verbosity lets it through. A stream that takes no more lines does not disturb the run (V2)."""
+        if level <= self._verbosity:
+            with suppress(OutputClosed, OSError):
+                self._screen.write(text, level)
+
+    def result(self, lines: str | Iterable[str]) -> None:
+        """Say what the command was asked for: a listing, a difference. Names are written byte for byte unless a terminal reads them.
+
+        Raises:
+            OutputClosed: there is nobody to say it to.
+        """
+        for text in (lines,) if isinstance(lines, str) else lines:
+            self._screen.result(text)
+
+    def statistics(self, statistics: Statistics) -> None:
+        """The closing block of a backup."""
+        for text in statistics_lines(statistics):
+            self.line(text)
+
+    def status(self, now: float) -> str:
+        """What is going on, in one line (SIGUSR2)."""
+        return f"{self.picture.action or 'asyncdup'}: {describe(self.picture, now)}"
+
+    def end_progress(self) -> None:
+        """Nothing moves any more: the progress line goes."""
+        self._next_show = math.inf
+        self._screen.close()
+
+    def repeat_warnings(self) -> None:
+        """Say the warnings of the run again, where they are not lost among other lines."""
+        if self.warned > 1:
+            self.line(f"{self.warned} warnings:", WARNING)
+            for text in self._warnings:
+                self.line(f"  {text}", WARNING)
+            if self.warned > len(self._warnings):
+                self.line(f"  and {self.warned - len(self._warnings)} more", WARNING)
+
+    def _remember(self, event: Warning) -> None:
+        self.warned += 1
+        if len(self._warnings) < REPEATED:
+            self._warnings.append(_warning(event))
+
+
+def line_of(event: Event) -> tuple[int, str] | None:
+    """Level and text of the line that an event is worth; None if it only moves the progress line."""
+    match event:
+        case Notice():
+            return NOTICE, event.message
+        case Warning():
+            return WARNING, f"warning: {_warning(event)}"
+        case EpisodeOpened():
+            return ERROR, describe_wait(event)
+        case EpisodeClosed():
+            return NOTICE, f"no longer waiting after {event.waited:.0f} s ({event.by})"
+        case GateChanged() if event.state == "BACKOFF":
+            return NOTICE, f"the backend fails, it will be tried again: {event.why}"
+        case JobStarted():
+            return INFO, " ".join(filter(None, (event.action, event.source, event.target)))
+        case VolumeMade():
+            return INFO, f"volume {event.number} made: {event.name}, {format_size(event.size)}"
+        case VolumeStored():
+            return INFO, f"volume {event.number} stored: {event.name}, {format_size(event.size)}"
+        case VolumeRead():
+            of = f" of {event.total}" if event.total else ""
+            return INFO, f"volume {event.number}{of} read: {event.name}, {format_size(event.size)}"
+        case _:
+            return _detail_of(event)
+
+
+def _detail_of(event: Event) -> tuple[int, str] | None:
+    match event:
+        case RetryScheduled():
+            return INFO, f"{event.verb} {event.name}: {event.error}; again in {event.delay:.1f} s"
+        case LimitChanged():
+            return INFO, f"concurrency {event.old} -> {event.new}{f': {event.why}' if event.why else ''}"
+        case OpFailed():
+            return INFO, f"{event.verb} {event.name} failed: {event.error}"
+        case Reconciled():
+            return INFO, f"{event.verb} {event.name}: {'had taken effect' if event.done else 'had not taken effect'}"
+        case GateChanged():
+            return DEBUG, f"gate: {event.state}{f', {event.why}' if event.why else ''}"
+        case AttemptStarted():
+            return DEBUG, f"{event.verb} {event.name}: attempt {event.attempt} in slot {event.slot}"
+        case AttemptFinished():
+            error = f": {event.error}" if event.error else ""
+            return DEBUG, f"{event.verb} {event.name}: {event.outcome}, {format_size(event.bytes)} in {event.seconds:.2f} s{error}"
+        case _:
+            return None
+
+
+def _warning(event: Warning) -> str:
+    return event.message if not event.path or event.path in event.message else f"{event.path}: {event.message}"
+
+
+def statistics_lines(statistics: Statistics) -> Iterator[str]:
+    """The block that stock prints, line by line. Source: observed, duplicity 3.2.1."""
+    elapsed = statistics.elapsed_time
+    yield "--------------[ Backup Statistics ]--------------"
+    yield f"StartTime {statistics.start_time:.2f} ({format_local_time(int(statistics.start_time))})"
+    yield f"EndTime {statistics.end_time:.2f} ({format_local_time(int(statistics.end_time))})"
+    yield f"ElapsedTime {elapsed:.2f} ({duration_text(elapsed)})"
+    yield f"SourceFiles {statistics.source_files}"
+    yield f"SourceFileSize {_size(statistics.source_file_size)}"
+    yield f"NewFiles {statistics.new_files}"
+    yield f"NewFileSize {_size(statistics.new_file_size)}"
+    yield f"DeletedFiles {statistics.deleted_files}"
+    yield f"ChangedFiles {statistics.changed_files}"
+    yield f"ChangedFileSize {_size(statistics.changed_file_size)}"
+    yield f"ChangedDeltaSize {_size(statistics.changed_delta_size)}"
+    yield f"DeltaEntries {statistics.delta_entries}"
+    yield f"RawDeltaSize {_size(statistics.raw_delta_size)}"
+    yield f"TotalDestinationSizeChange {_size(statistics.total_destination_size_change)}"
+    yield f"Errors {statistics.errors}"
+    yield "-------------------------------------------------"
+
+
+def duration_text(seconds: float) -> str:
+    """As stock writes it: "0.03 seconds", "1 hour 1 minute 1.25 seconds"."""
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(int(minutes), 60)
+    parts = [f"{count} {unit}{'' if count == 1 else 's'}" for count, unit in ((hours, "hour"), (minute, "minute")) if count]
+    if second == 1:
+        parts.append("1 second")
+    elif second or not parts:
+        parts.append(f"{int(second)} seconds" if second == int(second) else f"{second:.2f} seconds")
+    return " ".join(parts)
+
+
+def size_text(size: int) -> str:
+    """As stock writes it: three digits and a binary unit, "2.86 MB", "1 byte". Source: observed, duplicity 3.2.1."""
+    if abs(size) < 1024:
+        return f"{size} byte{'' if size == 1 else 's'}"
+    power = 1
+    while power < 4 and abs(size) >= 1024 ** (power + 1):
+        power += 1
+    value = size / 1024**power
+    digits = max(0, 3 - len(str(int(abs(value)))))
+    return f"{value:.{digits}f} {'KMGT'[power - 1]}B"
+
+
+def put_line(stream: TextIO, text: str) -> None:
+    """Write a line and flush it. Raises OutputClosed."""
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except BrokenPipeError as error:
+        raise OutputClosed from error
+
+
+def _size(size: int) -> str:
+    return f"{size} ({size_text(size)})"

@@ -1,0 +1,126 @@
+"""One command on the event loop: its events to the report and the log, its signals to drain and cancel, its result to an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TextIO
+
+import anyio
+
+from asyncdup.cli.dispatch import Coroutine, Route
+from asyncdup.cli.failure import single
+from asyncdup.cli.interrupts import Control, Interrupts
+from asyncdup.cli.options import MAKING
+from asyncdup.cli.passphrases import Secrets
+from asyncdup.cli.report import Report, Screen, put_line
+from asyncdup.cli.settings import Settings
+from asyncdup.errors import UsageError
+from asyncdup.events import EventHub, Notice
+from asyncdup.observe.jsonlines import JsonLines
+
+_WITH_WARNINGS = 62  # X6: done, but some file was not stored as it is (P13)
+_TICK = 0.5  # seconds between looks at the progress line, so that its rate falls to zero when nothing moves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the command line has around it. ``out``, ``err``: the standard streams. ``wall``: seconds since the epoch."""
+
+    screen: Screen
+    out: TextIO
+    err: TextIO
+    control: Control
+    wall: Callable[[], float] = time.time  # noqa: TID251 - the default of the seam itself
+
+
+def run(settings: Settings, secrets: Secrets, route: Route, around: Surroundings) -> int:
+    """Run a command to its end and return the exit code.
+
+    Raises:
+        Exception: what the command raised; but once a signal has asked for the end, that is the outcome and nothing is raised.
+    """
+    report = Report(around.screen, verbosity=settings.verbosity)
+    coroutine = route.bind(settings, secrets, report)
+    with _json_log(settings.log_json, around.out) as log:
+        result = anyio.run(partial(_run, settings, route, coroutine, report, around, log), backend="asyncio")
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+async def _run(
+    settings: Settings, route: Route, coroutine: Coroutine, report: Report, around: Surroundings, log: list[JsonLines]
+) -> int | BaseException:
+    """The exit code, or the command's error without the groups around it."""
+    clock = asyncio.get_running_loop().time
+    hub = EventHub(job=os.urandom(4).hex(), wall=around.wall, clock=clock)
+    say = partial(put_line, around.err)
+    with anyio.CancelScope() as scope:
+        with Interrupts(around.control, scope, grace=settings.grace, say=say, status=lambda: report.status(clock())) as interrupts:
+            hub.on_event(interrupts.on_event)
+            hub.on_event(report.on_event)
+            for subscriber in log:
+                hub.on_event(subscriber)
+            for notice in settings.notices:
+                hub.emit(Notice(message=notice))
+            try:
+                async with _ticking(report, clock):
+                    result = await coroutine(events=hub, control=around.control)
+                code = _show(settings, route, result, report)
+            except Exception as error:  # noqa: BLE001 - the outermost frame of a command: any error has its exit code
+                if interrupts.exit_code is None:
+                    return single(error)
+            finally:
+                report.end_progress()
+    if interrupts.exit_code is None:
+        return code
+    report.line("interrupted; the same command goes on from here" if settings.command in MAKING else "interrupted")
+    return interrupts.exit_code
+
+
+def _show(settings: Settings, route: Route, result: Any, report: Report) -> int:
+    report.end_progress()
+    code = route.show(result, settings, report)
+    report.repeat_warnings()
+    return _WITH_WARNINGS if code == 0 and report.warned else code
+
+
+@asynccontextmanager
+async def _ticking(report: Report, clock: Callable[[], float]) -> AsyncIterator[None]:
+    async def tick() -> None:
+        while True:
+            await anyio.sleep(_TICK)
+            report.refresh(clock())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tick)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+@contextmanager
+def _json_log(path: str | None, out: TextIO) -> Iterator[list[JsonLines]]:
+    """The subscriber for ``--log-json``, or none. A file is added to; it is created for its owner only."""
+    if path is None:
+        yield []
+    elif path == "-":
+        yield [JsonLines(out)]
+    else:
+        with _appended(path) as stream:
+            yield [JsonLines(stream)]
+
+
+def _appended(path: str) -> TextIO:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(
+            f"--log-json: {path}: {error.strerror}", hint="name a file that can be written, or - for standard output"
+        ) from error
+    return open(descriptor, "w", encoding="ascii")

@@ -1,0 +1,92 @@
+"""What one command line asks for, as one frozen record. Filled by ``parser`` from the table in ``options``; no default is hidden here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+RetryMode = Literal["fail", "intervention", "wait"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The command, its arguments and its options.
+
+    Text from the command line is ``str`` with surrogates for bytes that are not UTF-8 (``os.fsencode`` gives the bytes back). Sizes are bytes,
+    durations seconds. Points in time stay text, because "3D ago" has a value only once the time of the run is known (``units`` reads them).
+
+    Attributes:
+        command: canonical name; ``help`` and ``version`` are commands here, too.
+        topic: what ``help`` is asked for.
+        path: the local folder or file, source or destination by command; empty where the command has none.
+        url: the location of the backups; hidden from ``repr`` since it may hold a password (P15).
+        implied: the command was not said but follows from the order of path and URL.
+        selection: include and exclude options in command-line order, as (option name without dashes, value or "").
+        concurrency: None = four where the backend supports it, else one.
+        num_retries: attempts of a streak; None = by time (rule B1). ``backend_retry_delay``: None = growing delays.
+        memory, spool: None = the engine's defaults (rules S3, S4).
+        full_if_older_than: an age ("30D"); ``restore_time``: a point in time.
+        restore_ownership: None = owners are restored as far as the privileges go; True = not being able to is an error (P3).
+        log_json: a file, or "-" for standard output.
+        notices: remarks on the command line that a person should see once.
+    """
+
+    command: str
+    topic: str
+    path: str
+    url: str = field(repr=False)
+    implied: bool
+    notices: tuple[str, ...]
+
+    archive_dir: str | None
+    name: str | None
+    tempdir: str | None
+    file_prefix: str
+    file_prefix_archive: str
+    file_prefix_manifest: str
+    file_prefix_signature: str
+    file_prefix_jsonstat: str
+
+    volsize: int
+    compression: bool
+    compression_level: int | None
+    max_blocksize: int
+
+    encryption: bool
+    encrypt_keys: tuple[str, ...]
+    hidden_encrypt_keys: tuple[str, ...]
+    sign_key: str | None
+    use_agent: bool
+    gpg_binary: str
+    gpg_options: tuple[str, ...]
+
+    selection: tuple[tuple[str, str], ...]
+    null_separator: bool
+
+    full_if_older_than: str | None
+    allow_source_mismatch: bool
+    dry_run: bool
+    current_time: int | None
+
+    path_to_restore: str | None
+    restore_time: str | None
+    restore_ownership: bool | None
+    numeric_owner: bool
+    force: bool
+
+    concurrency: int | None
+    spool: int | None
+    memory: int | None
+    timeout: float
+    ssh_options: tuple[str, ...]
+    retry_failure_mode: RetryMode
+    retry_failure_flag: str | None
+    num_retries: int | None
+    backend_retry_delay: float | None
+    grace: float
+
+    verbosity: int
+    progress: bool
+    progress_rate: float
+    print_statistics: bool
+    log_json: str | None

@@ -1,0 +1,342 @@
+"""A full or incremental backup.
+
+Path: list -> ``chains``, ``schedule`` (or the journal of an unfinished run) -> ``sync`` of old signatures -> ``produce`` -> ``pack`` ->
+the engine's writer -> ``commit``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+import anyio
+
+from asyncdup.archive import checkpoint, schedule, sync
+from asyncdup.archive.chains import Chain, Collection
+from asyncdup.archive.checkpoint import Journal, RunHead, State
+from asyncdup.archive.commit import Commit
+from asyncdup.archive.owners import Owners
+from asyncdup.archive.pack import Packer
+from asyncdup.archive.produce import CutFileChanged, Producer
+from asyncdup.archive.resume import before_cut_file, stored_upto
+from asyncdup.archive.schedule import Action
+from asyncdup.archive.signatures import live_members
+from asyncdup.archive.statistics import Statistics
+from asyncdup.backends.base import ObjectInfo
+from asyncdup.commands.job import job
+from asyncdup.commands.options import Control, Options
+from asyncdup.commands.session import Session, hostname, open_session
+from asyncdup.errors import UsageError
+from asyncdup.events import EventHub, Warning
+from asyncdup.formats import manifest, names, volumes
+from asyncdup.formats.names import SetId, parse_names
+from asyncdup.formats.tar import key
+from asyncdup.threads import in_thread, on_loop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupResult:
+    """What was made. ``resumed``: volumes of an earlier, interrupted run that were kept; ``warnings``: files not stored as they are."""
+
+    set_id: SetId
+    statistics: Statistics
+    volumes: int
+    resumed: int = 0
+    warnings: int = 0
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The set to be written, and how far an earlier run has come with it."""
+
+    head: RunHead
+    base: Chain | None
+    state: State | None = None
+    upto: int = 0
+
+
+async def backup(
+    source: str | os.PathLike[str],
+    url: str,
+    options: Options | None = None,
+    *,
+    action: Action = "backup",
+    events: EventHub | None = None,
+    control: Control | None = None,
+) -> BackupResult:
+    """Back ``source`` (a directory or one regular file) up to ``url``.
+
+    ``action``: ``full``; ``incremental``, which fails without a chain; ``backup``, which takes what fits. An unfinished run of the same
+    source is gone on with. Cancelled or failed, it leaves a state that the same call resumes.
+
+    Raises:
+        UsageError, ChainError, LockedError, CodecError: see their classes; nothing was written.
+        Exception: the root cause of a transfer that failed for good.
+    """
+    options = options or Options()
+    root = os.fsencode(source)
+    async with job(action, source=os.fsdecode(root), target=url, options=options, events=events) as hub:
+        if not await in_thread(os.path.exists, root):
+            raise UsageError(f"{os.fsdecode(root)} does not exist", hint="name a directory or a file to back up")
+        async with open_session(url, options, hub=hub, control=control or Control()) as session:
+            return await _Backup(session, root, action).run()
+
+
+class _Backup:
+    def __init__(self, session: Session, root: bytes, action: Action) -> None:
+        self.session = session
+        self.options = session.options
+        self.root = root
+        self.action: Action = action
+        self.started = session.options.now()
+        self.warnings = 0
+        self.codec = session.writing_codec()
+        self.target_size = volumes.target_size(self.options.volume_size, encrypted=self.codec.encrypted)
+
+    async def run(self) -> BackupResult:
+        session, options = self.session, self.options
+        listing = await session.listing()
+        collection = session.collection(listing)
+        parsed = parse_names(listing, options.prefixes, int(options.now()))
+        if not options.force:
+            sync.refuse_emptied_target(
+                session.cache, parsed, prefixes=options.prefixes, now=int(options.now()), place=session.backend.description
+            )
+        run = await self._resumable(listing, collection) or await self._fresh(collection)
+        if run.base is not None:
+            await self._prepare_base(run.base)
+        if options.dry_run:
+            return await self._dry(run)
+        await self._clear(run, collection)
+        while True:
+            try:
+                return await self._write(run)
+            except CutFileChanged:
+                run = await self._take_back(run)
+
+    async def _take_back(self, run: _Run) -> _Run:
+        """Begin before the file that the last stored volume ends inside of, since it has changed (P2)."""
+        state = run.state
+        assert state is not None  # only a resumed run has such a file
+        upto = before_cut_file(state, run.upto)
+        await self._delete([state.volumes[number].name for number in range(upto + 1, run.upto + 1)])
+        return _Run(run.head, run.base, state, upto)
+
+    # Which set.
+
+    async def _resumable(self, listing: Mapping[str, ObjectInfo], collection: Collection) -> _Run | None:
+        """The unfinished run to go on with. Journals of finished sets, and of runs that were other than this one, are dropped."""
+        session, found = self.session, None
+        complete = {backup_set.id for backup_set in collection.sets if backup_set.is_complete}
+        for state in await in_thread(checkpoint.find, session.cache.path):
+            if state.head.set_id in complete:
+                await in_thread(checkpoint.discard, session.cache.path, state.head.end)
+                continue
+            found = state
+        if found is None or self.options.dry_run:
+            return None
+        base = self._base_of(found.head, collection)
+        if not self._same_run(found.head) or (found.head.type == "inc" and base is None):
+            session.notice(f"the unfinished backup of {names.format_time(found.head.end)} was of another kind: it is removed")
+            await in_thread(checkpoint.discard, session.cache.path, found.head.end)
+            return None
+        upto = await stored_upto(found, listing, session.engine, session.lane)
+        session.notice(f"going on with the backup of {names.format_time(found.head.end)}: {upto} of its volumes are at the target")
+        return _Run(found.head, base, found, upto)
+
+    def _base_of(self, head: RunHead, collection: Collection) -> Chain | None:
+        chain, _ = collection.base()
+        return chain if head.type == "inc" and chain is not None and chain.end == head.start else None
+
+    def _same_run(self, head: RunHead) -> bool:
+        if self.action == "full" and head.type != "full":
+            return False
+        return head == self._head(head.set_id)
+
+    async def _fresh(self, collection: Collection) -> _Run:
+        options = self.options
+        await anyio.sleep(max(0.0, schedule.wait_for_clock(collection, options.now())))
+        plan = schedule.plan(self.action, collection, now=int(options.now()), full_if_older_than=options.full_if_older_than)
+        for notice in plan.notices:
+            self.session.notice(notice)
+        return _Run(self._head(plan.id), plan.base)
+
+    def _head(self, set_id: SetId) -> RunHead:
+        options, encryption = self.options, self.options.encryption
+        keys = (*encryption.recipients, *encryption.hidden_recipients, encryption.sign_key or "") if encryption else ()
+        rules = repr([(rule.option, rule.value) for rule in options.rules])
+        return RunHead(
+            type=set_id.type,
+            start=set_id.start,
+            end=set_id.end,
+            source=os.fsdecode(manifest.localdir_of(os.path.abspath(self.root))),
+            form=" ".join([self.codec.suffix, repr(options.prefixes), *keys]),
+            rules=hashlib.sha256(rules.encode("utf-8", "surrogateescape")).hexdigest() if options.rules else "",
+            hostname=hostname(),
+        )
+
+    # Before anything is written.
+
+    async def _prepare_base(self, base: Chain) -> None:
+        """Old signatures into the cache; the newest manifest proves source, passphrase and key (P19)."""
+        session, options = self.session, self.options
+        if base.encrypted != self.codec.encrypted:
+            was = "encrypted" if base.encrypted else "not encrypted"
+            raise UsageError(
+                f"the chain at the target is {was}", hint="an incremental is stored as its chain is; make a full to change that"
+            )
+        now = int(options.now())
+        wanted = [backup_set.signatures for backup_set in base.sets] + [base.last.manifest]
+        parsed = parse_names([name for name in wanted if name], options.prefixes, now)
+        if await self._can_decrypt():
+            stored = await session.engine.fetch(session.lane, base.last.manifest or "", manifest.MAX_SIZE)
+            text = await session.reading_codec(base.last.manifest or "").unpack(stored, name=base.last.manifest or "")
+        else:
+            text = await in_thread(session.cache.read, names.manifest_name(base.last.id, "", options.prefixes))
+        last = manifest.parse(text, where=base.last.manifest)
+        if not options.allow_source_mismatch:
+            localdir = manifest.localdir_of(self.root)
+            schedule.check_same_source(last, base.last, hostname=os.fsencode(hostname()), localdir=localdir)
+        await sync.fetch(session.engine, session.lane, session.cache, parsed, codec_of=session.reading_codec, gzip=session.gzip)
+
+    async def _can_decrypt(self) -> bool:
+        """With keys alone a backup needs no secret, as long as the local copies are there (format, section 10.1)."""
+        encryption = self.options.encryption
+        return encryption is None or encryption.symmetric or encryption.passphrase is not None
+
+    async def _clear(self, run: _Run, collection: Collection) -> None:
+        """Remove unfinished sets, whoever left them, but for the volumes that are gone on with; and local copies of what is gone."""
+        session, options = self.session, self.options
+        keep = {run.state.volumes[number].name for number in range(1, run.upto + 1)} if run.state else set()
+        for unfinished in collection.unfinished:
+            stale = [name for name in unfinished.names if name not in keep]
+            if stale and unfinished.id != run.head.set_id:
+                session.notice(f"the set {unfinished.id} was never finished: its {len(stale)} files are removed")
+            await self._delete(stale)
+        found = parse_names(
+            (name for left in collection.sets if left.is_complete for name in left.names), options.prefixes, int(options.now())
+        )
+        await in_thread(lambda: sync.drop_stale(session.cache, found, prefixes=options.prefixes, now=int(options.now())))
+
+    async def _delete(self, stale: list[str]) -> None:
+        session = self.session
+        for op in [await session.engine.submit(session.lane, "delete", name) for name in stale]:
+            await op.result()
+
+    # Writing.
+
+    async def _write(self, run: _Run) -> BackupResult:
+        session, options = self.session, self.options
+        folder, set_id = session.cache.path, run.head.set_id
+        if run.state is None:
+            journal = await in_thread(Journal.begin, folder, run.head)
+        else:
+            journal = await in_thread(Journal.resume, folder, run.state, run.upto)
+        with closing(journal), closing(self._producer(run, journal.sigtar.append, journal.add_lines)) as producer:
+            async with session.engine.writer(session.lane) as writer:
+                packer = Packer(
+                    engine=session.engine,
+                    writer=writer,
+                    codec=self.codec,
+                    producer=producer,
+                    journal=journal,
+                    hub=session.hub,
+                    name_of=lambda number: names.volume_name(set_id, number, self.codec.suffix, options.prefixes),
+                    volume_size=options.volume_size,
+                    target=self.target_size,
+                    number=run.upto + 1,
+                )
+                if run.state is not None:
+                    packer.notes.update({number: run.state.volumes[number] for number in range(1, run.upto + 1)})
+                await packer.run()
+            commit = Commit(
+                engine=session.engine,
+                lane=session.lane,
+                cache=session.cache,
+                journal=journal,
+                codec=self.codec,
+                gzip=session.gzip,
+                set_id=set_id,
+                prefixes=options.prefixes,
+                hostname=os.fsencode(hostname()),
+                localdir=manifest.localdir_of(self.root),
+                tempdir=session.tempdir,
+            )
+            await commit.run(packer.notes, packer.ops)
+        return self._result(run, producer, len(packer.notes), packer.stored_bytes)
+
+    async def _dry(self, run: _Run) -> BackupResult:
+        """Go through the source as a backup would, and store nothing."""
+        with closing(self._producer(run, _forget, _forget)) as producer:
+            while await in_thread(producer.next_batch, volumes.PIECE) is not None:
+                pass
+        return self._result(run, producer, 0, 0)
+
+    def _producer(self, run: _Run, signature_out: Callable[[bytes], None], files_out: Callable[[bytes], None]) -> Producer:
+        options = self.options
+        last = run.state.volumes[run.upto] if run.state and run.upto else None
+        cut = last.cut if last else None
+        walker = self.session.walker(
+            self.root,
+            on_warning=self._warn,
+            start_at=cut.path if cut else None,
+            start_after=last.last.path if last and not cut else None,
+        )
+        sigtars = (
+            [self.session.cache.path / names.signatures_name(each.id, ".gz", options.prefixes) for each in run.base.sets]
+            if run.base
+            else []
+        )
+        start = b"" if last is None else key(cut.path) if cut else key(last.last.path) + b"\0"
+        return Producer(
+            walker,
+            live_members(sigtars, start=start) if sigtars else iter(()),
+            same_owner=Owners(numeric=options.numeric_owner).same,
+            signature_out=signature_out,
+            files_out=files_out,
+            file_line=manifest.file_line,
+            on_warning=self._warn,
+            now=options.now,
+            max_blocksize=options.max_blocksize,
+            cut=cut,
+        )
+
+    def _warn(self, warning: Warning) -> None:
+        """Called in the producer's thread."""
+        self.warnings += 1
+        on_loop(self.session.hub.emit, warning)
+
+    def _result(self, run: _Run, producer: Producer, made: int, stored: int) -> BackupResult:
+        counts = producer.counts
+        statistics = Statistics(
+            start_time=self.started,
+            end_time=self.options.now(),
+            source_files=counts.source_files,
+            source_file_size=counts.source_size,
+            new_files=counts.new_files,
+            new_file_size=counts.new_size,
+            deleted_files=counts.deleted_files,
+            changed_files=counts.changed_files,
+            changed_file_size=counts.changed_size,
+            changed_delta_size=counts.delta_size,
+            delta_entries=counts.delta_entries,
+            raw_delta_size=counts.raw_delta_size,
+            total_destination_size_change=stored,
+            errors=self.warnings,
+        )
+        return BackupResult(
+            set_id=run.head.set_id,
+            statistics=statistics,
+            volumes=made,
+            resumed=run.upto,
+            warnings=self.warnings,
+            dry_run=self.options.dry_run,
+        )
+
+
+def _forget(data: bytes) -> None:
+    """Where a dry run's side files go."""

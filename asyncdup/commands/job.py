@@ -1,0 +1,28 @@
+"""The first and the last event of every command."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from asyncdup.backends.registry import redact
+from asyncdup.commands.options import Options
+from asyncdup.errors import exit_code_of
+from asyncdup.events import EventHub, JobFinished, JobStarted
+
+
+@asynccontextmanager
+async def job(action: str, *, source: str, target: str, options: Options, events: EventHub | None) -> AsyncIterator[EventHub]:
+    """The hub for a command's events: the caller's, or a silent one. What the command raises passes through."""
+    hub = events or EventHub(wall=options.now, clock=anyio.current_time)
+    hub.job = hub.job or uuid.uuid4().hex[:12]
+    hub.emit(JobStarted(action=action, source=redact(source), target=redact(target)))
+    try:
+        yield hub
+    except BaseException as error:
+        hub.emit(JobFinished(action=action, exit_code=exit_code_of(error), error=f"{type(error).__name__}: {error}"))
+        raise
+    hub.emit(JobFinished(action=action))

@@ -1,0 +1,92 @@
+"""What a caller may choose, in one frozen record with a default for everything; and the handle by which a running command is steered."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asyncdup.archive.selection import Rule
+from asyncdup.backends.registry import BackendOptions
+from asyncdup.codecs import Encryption
+from asyncdup.formats.names import Prefixes
+from asyncdup.transfer import Engine, RetryPolicy
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Everything that commands share. Sizes in bytes, times in seconds.
+
+    Attributes:
+        encryption: how volumes are encrypted and what is needed to read them; None = not at all.
+        compression, compression_level: gzip, and its level (None: the fast one).
+        volume_size: stored bytes of a volume, about.
+        concurrency: attempts in flight; None = 4 where the backend supports it, else 1; 0 = every transfer in line with production.
+        retry: what is done about errors that may pass.
+        retry_flag: the file by which operator and program talk in mode ``intervention``.
+        spool, memory: bounds on finished volumes on disk (None = concurrency + 2 volumes) and on bytes in flight.
+        archive_dir, name: the local cache, by default where stock duplicity keeps it.
+        tempdir: where volumes are made; None = the system's.
+        rules: include and exclude options in their order.
+        numeric_owner: owners by number, never by name. restore_ownership: None = owners are set if the process may.
+        now: the wall clock, in seconds since the epoch.
+    """
+
+    encryption: Encryption | None = None
+    compression: bool = True
+    compression_level: int | None = None
+    volume_size: int = 200 * MIB
+    max_blocksize: int = 0
+    concurrency: int | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    retry_flag: Path | None = None
+    spool: int | None = None
+    memory: int = 256 * MIB
+    archive_dir: Path | None = None
+    name: str | None = None
+    tempdir: Path | None = None
+    prefixes: Prefixes = field(default_factory=Prefixes)
+    rules: tuple[Rule, ...] = ()
+    allow_source_mismatch: bool = False
+    full_if_older_than: int | None = None
+    numeric_owner: bool = False
+    restore_ownership: bool | None = None
+    force: bool = False
+    dry_run: bool = False
+    backend: BackendOptions = field(default_factory=lambda: BackendOptions(environ=os.environ))
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    now: Callable[[], float] = time.time  # noqa: TID251 - the default of the seam itself
+
+
+class Control:
+    """Steers a running command from outside: a signal handler, another task. Every method may be called at any time, also before and after."""
+
+    def __init__(self, *, signals: bool = False) -> None:
+        self.signals = signals  # SIGUSR1 calls ``resume``, so that it may be named as a way to
+        self._engine: Engine | None = None
+        self._draining = False
+
+    def drain(self) -> None:
+        """Start nothing new; what is being sent may finish; then the command ends with a state that the same command resumes."""
+        self._draining = True
+        if self._engine is not None:
+            self._engine.drain()
+
+    def resume(self) -> None:
+        """The operator has mended what the command waits for."""
+        if self._engine is not None:
+            self._engine.resume()
+
+    def attach(self, engine: Engine) -> None:
+        """The command's engine is open."""
+        self._engine = engine
+        if self._draining:
+            engine.drain()
+
+    def detach(self) -> None:
+        """The command's engine is closed."""
+        self._engine = None

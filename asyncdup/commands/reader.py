@@ -1,0 +1,47 @@
+"""What the commands that read an archive share: the chain for a time, and the list of what went wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from asyncdup.archive.chains import Chain
+from asyncdup.commands.session import Session
+from asyncdup.events import EventHub, Notice, Warning
+from asyncdup.threads import on_loop
+
+CANNOT_PROCESS = 12  # duplicity's warning code
+
+
+async def chain_to_read(session: Session, time: int | None) -> Chain:
+    """The sets needed for ``time``. Unfinished sets are named, once. Raises ChainError."""
+    collection = session.collection(await session.listing())
+    for unfinished in collection.unfinished:
+        session.notice(f"the set {unfinished.id} was never finished and is passed over")
+    return collection.chain_for(time)
+
+
+class Problems:
+    """Entries that did not come out as archived: each an event at once, and kept for the end. Called in the merger's thread."""
+
+    def __init__(self, hub: EventHub) -> None:
+        self.lines: list[str] = []
+        self._hub = hub
+
+    def add(self, path: bytes, message: str) -> None:
+        """One entry's problem."""
+        shown = os.fsdecode(path) or "."
+        self.lines.append(f"{shown}: {message}")
+        on_loop(self._hub.emit, Warning(message=f"{shown}: {message}", code=CANNOT_PROCESS, path=shown))
+
+    def notice(self, path: bytes, message: str) -> None:
+        """Something left out on purpose."""
+        on_loop(self._hub.emit, Notice(message=f"{os.fsdecode(path) or '.'}: {message}"))
+
+
+def restore_selection(session: Session) -> Callable[[bytes], bool] | None:
+    """Include and exclude rules on archive paths; None takes everything."""
+    selection = session.selection(b"", restoring=True)
+    if selection is None or selection.is_empty:
+        return None
+    return lambda path: selection.includes(path, False)

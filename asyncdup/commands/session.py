@@ -1,0 +1,176 @@
+"""What every command opens and closes: the backend, the engine, the lock on the archive folder, a private temporary folder.
+
+The order matters: what is opened last is closed first, so nothing is sent once the lock is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from asyncdup.archive.archive_dir import ArchiveDir, default_base, folder_name
+from asyncdup.archive.chains import Collection, collect
+from asyncdup.archive.selection import Selection
+from asyncdup.archive.walk import Walker
+from asyncdup.backends.base import Backend, ObjectInfo
+from asyncdup.backends.registry import open_backend
+from asyncdup.codecs import Codec, codec_for, make_codec
+from asyncdup.commands.options import Control, Options
+from asyncdup.commands.workspace import workspace
+from asyncdup.errors import AsyncdupError
+from asyncdup.events import EventHub, Notice, Warning
+from asyncdup.formats.names import parse_name
+from asyncdup.threads import in_thread
+from asyncdup.transfer import Engine, Intervention, Lane, open_engine
+from asyncdup.units import format_size
+
+DEFAULT_CONCURRENCY = 4
+SPARE_VOLUMES = 2  # the spool holds n + 2 volumes: n in flight, one sealed, one being made (engine rule S4)
+NO_TEMP_SPACE = 34  # duplicity's exit code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """The parts of a running command."""
+
+    url: str
+    options: Options
+    hub: EventHub
+    backend: Backend
+    engine: Engine
+    lane: Lane
+    cache: ArchiveDir
+    tempdir: Path
+    concurrency: int
+
+    async def listing(self) -> dict[str, ObjectInfo]:
+        """The objects at the target, by name."""
+        return {info.name: info for info in await self.engine.list(self.lane)}
+
+    def collection(self, listing: dict[str, ObjectInfo]) -> Collection:
+        """What the names at the target mean."""
+        return collect(listing.values(), prefixes=self.options.prefixes, now=int(self.options.now()))
+
+    def writing_codec(self) -> Codec:
+        """As the options ask."""
+        options = self.options
+        return make_codec(
+            encryption=options.encryption, compression=options.compression, level=options.compression_level, tempdir=self.tempdir
+        )
+
+    @property
+    def gzip(self) -> Codec:
+        """That of the local signature archives."""
+        return make_codec(encryption=None, tempdir=self.tempdir)
+
+    def reading_codec(self, name: str) -> Codec:
+        """As the name of the stored file says."""
+        parsed = parse_name(name, self.options.prefixes, int(self.options.now()))
+        return codec_for(parsed.suffix if parsed else "", self.options.encryption, tempdir=self.tempdir)
+
+    def selection(self, source: bytes, *, restoring: bool = False) -> Selection | None:
+        """The include and exclude rules; None if everything is in."""
+        options = self.options
+        if not options.rules:
+            return None
+        return Selection(options.rules, source, restoring=restoring, now=int(options.now()))
+
+    def walker(
+        self, root: bytes, *, on_warning: Callable[[Warning], None], start_at: bytes | None = None, start_after: bytes | None = None
+    ) -> Walker:
+        """The local tree as the rules select it."""
+        selection = self.selection(root)
+        return Walker(
+            root,
+            selection=None if selection is None or selection.is_empty else selection,
+            one_filesystem=selection is not None and selection.one_filesystem,
+            exclude_device_files=selection is not None and selection.exclude_device_files,
+            skip_if_present=selection.skip_if_present if selection else (),
+            numeric=self.options.numeric_owner,
+            start_at=start_at,
+            start_after=start_after,
+            on_warning=on_warning,
+        )
+
+    def notice(self, message: str) -> None:
+        """One line for a person."""
+        self.hub.emit(Notice(message=message))
+
+
+@asynccontextmanager
+async def open_session(url: str, options: Options, *, hub: EventHub, control: Control, writing: bool = True) -> AsyncIterator[Session]:
+    """Open all; close all.
+
+    ``writing``: volumes will be made, so the archive folder is locked and the disk space for them is looked at. A reader needs no lock (P10).
+    """
+    async with AsyncExitStack() as stack:
+        backend = open_backend(url, options.backend)
+        stack.push_async_callback(backend.aclose)
+        cache = ArchiveDir(options.archive_dir or default_base(os.environ), options.name or folder_name(url))
+        if writing:
+            await in_thread(cache.lock)
+            stack.callback(cache.unlock)
+            await in_thread(cache.sweep)
+        tempdir = stack.enter_context(workspace(options.tempdir))
+        concurrency = _concurrency(backend, options)
+        if writing:
+            concurrency = _fit_to_disk(concurrency, options, tempdir, hub)
+        intervention = Intervention(flag=options.retry_flag, job=hub.job, signals=control.signals)
+        engine = await stack.enter_async_context(
+            open_engine(
+                concurrency=concurrency,
+                policy=options.retry,
+                spool_dir=tempdir,
+                spool_bytes=options.spool or (concurrency + SPARE_VOLUMES) * options.volume_size,
+                memory_bytes=options.memory,
+                intervention=intervention,
+                events=hub,
+            )
+        )
+        control.attach(engine)
+        stack.callback(control.detach)
+        yield Session(
+            url=url,
+            options=options,
+            hub=hub,
+            backend=backend,
+            engine=engine,
+            lane=engine.lane(backend),
+            cache=cache,
+            tempdir=tempdir,
+            concurrency=concurrency,
+        )
+
+
+def hostname() -> str:
+    """As it stands in manifests."""
+    return socket.gethostname()
+
+
+def _concurrency(backend: Backend, options: Options) -> int:
+    if options.concurrency is not None:
+        return options.concurrency
+    return DEFAULT_CONCURRENCY if backend.supports_concurrency() else 1
+
+
+def _fit_to_disk(concurrency: int, options: Options, tempdir: Path, hub: EventHub) -> int:
+    """As many transfers as the temporary folder has room for volumes (S4)."""
+    if options.spool is not None or options.dry_run:
+        return concurrency
+    free = shutil.disk_usage(tempdir).free
+    fits = free // options.volume_size - SPARE_VOLUMES
+    if fits >= concurrency:
+        return concurrency
+    if fits < 0:
+        raise AsyncdupError(
+            f"{tempdir.parent} has {format_size(free)} free, and one volume of {format_size(options.volume_size)} needs twice its size",
+            hint="make room there, choose another folder with --tempdir, or smaller volumes with --volsize",
+            exit_code=NO_TEMP_SPACE,
+        )
+    hub.emit(Notice(message=f"{tempdir.parent} has {format_size(free)} free: --concurrency is lowered from {concurrency} to {fits}"))
+    return int(fits)

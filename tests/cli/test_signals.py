@@ -1,0 +1,107 @@
+"""X4 with real signals to a real process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.realtime]
+
+PROGRAM = """
+import sys, time
+import anyio
+from asyncdup.cli.dispatch import Route
+from asyncdup.cli.main import main
+
+class Steered:
+    def drain(self): print("drain", flush=True)
+    def resume(self): print("resume", flush=True)
+
+async def run(*, events, control):
+    print("ready", flush=True)
+    if "stuck" in sys.argv:
+        time.sleep(60)
+    try:
+        await anyio.sleep(60)
+    finally:
+        print("cleaned up", flush=True)
+
+sys.exit(main(["src", "file:///x", "--no-encryption", *sys.argv[2:]],
+              routes={"backup": Route(run, lambda settings, secrets: (), lambda *_: 0)}, control=Steered()))
+"""
+
+
+@contextmanager
+def program(*words: str, stuck: bool = False) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", PROGRAM, "stuck" if stuck else "-", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def send(process: subprocess.Popen[str], number: int, answer: str | None = None) -> None:
+    process.send_signal(number)
+    if answer is not None:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{answer}\n"
+
+
+def test_two_ctrl_c_cancel_with_clean_up_and_130() -> None:
+    with program() as process:
+        send(process, signal.SIGINT, "drain")
+        send(process, signal.SIGINT, "cleaned up")
+        out, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert "the same command goes on" in out
+    assert err == "stopping: running transfers have 10 s to end; Ctrl-C again stops now\n"
+
+
+def test_grace_ends_the_drain() -> None:
+    with program("--grace=0.2") as process:
+        send(process, signal.SIGINT, "drain")
+        process.communicate(timeout=20)
+
+    assert process.returncode == 130
+
+
+def test_three_ctrl_c_end_a_process_whose_loop_is_stuck() -> None:
+    with program(stuck=True) as process:
+        started = time.perf_counter()
+        for _ in range(3):
+            send(process, signal.SIGINT)
+            time.sleep(0.05)  # else the kernel merges them into one
+        out, _ = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert "cleaned up" not in out
+    assert time.perf_counter() - started < 10
+
+
+def test_sigterm_cancels_with_clean_up_and_143() -> None:
+    with program() as process:
+        send(process, signal.SIGTERM, "cleaned up")
+        process.communicate(timeout=20)
+
+    assert process.returncode == 143
+
+
+def test_usr1_resumes_and_usr2_tells_on_standard_error() -> None:
+    with program() as process:
+        send(process, signal.SIGUSR1, "resume")
+        send(process, signal.SIGUSR2)
+        assert process.stderr is not None
+        assert process.stderr.readline() == "asyncdup: starting\n"
+        send(process, signal.SIGTERM, "cleaned up")
+        process.communicate(timeout=20)
