@@ -1,0 +1,62 @@
+"""The one entry for every check: ``nox -l`` lists them. ``--no-venv`` runs them in the environment at hand (CI does)."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["lint", "tests"]
+nox.options.default_venv_backend = "uv|virtualenv"
+
+CONSTRAINTS = ("-c", "constraints.txt")
+
+
+def install(session: nox.Session, *what: str) -> None:
+    """Install into the session's environment, unless it runs in ours."""
+    if session.virtualenv.venv_backend != "none":
+        session.install(*CONSTRAINTS, *what)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, lint, types, and the one way of imports."""
+    install(session, ".[test,dev]")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+def tests(session: nox.Session) -> None:
+    """The suite; with stock duplicity where .stock has it (scripts/test makes it)."""
+    install(session, ".[test]")
+    session.run("pytest", "-q", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The suite under branch coverage, and the lines that no test runs."""
+    install(session, ".[test]")
+    session.run("coverage", "run", "-m", "pytest", "-q", *session.posargs)
+    session.run("coverage", "report", "--skip-covered", "--show-missing")
+
+
+@nox.session
+def interop(session: nox.Session) -> None:
+    """Many more random trees through stock duplicity and back than the quick run does."""
+    install(session, ".[test]")
+    session.run("pytest", "-q", "-m", "interop", "tests", *session.posargs, env={"ASYNCDUP_INTEROP_EXAMPLES": "200"})
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """The oldest versions that pyproject.toml allows."""
+    session.install("--resolution", "lowest-direct", ".[test]")
+    session.run("pytest", "-q", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Local benchmarks beside stock duplicity; prints medians and ratios."""
+    install(session, ".[bench]")
+    session.run("python", "-m", "benchmarks.local", *session.posargs)
