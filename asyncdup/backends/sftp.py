@@ -123,11 +123,13 @@ class SftpBackend:
                 status = await upload.send(body)
                 await connection.rename(upload.path, path)
             except RetryableError as error:
-                failure = await self._explained(error, upload)
-                await upload.abandon()
-                if failure is not error:
-                    raise failure from error.__cause__
-                raise
+                try:
+                    failure = await self._explained(error, upload)
+                finally:
+                    await upload.abandon()
+                if failure is error:
+                    raise
+                raise failure from error.__cause__
             except BaseException:
                 await upload.abandon()
                 raise

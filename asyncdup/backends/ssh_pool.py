@@ -29,6 +29,8 @@ _WRITE_UNTOLD_OPENSSH = 128 << 10  # OpenSSH before 8.5 tells no limits and take
 _TOLD_NOTHING = 16 << 10  # bytes; asyncssh's value for servers that tell no limits
 _NOTSENT_LOWAT = 128 << 10  # bytes (performance, section 10.4): what waits in the kernel cannot go over another connection any more
 
+_NO_SFTP = "the server lets this user log in, but offers no SFTP: switch the subsystem on"
+
 _TRANSPORT = (asyncssh.Error, OSError, EOFError)  # TimeoutError is an OSError
 _LOST = (
     asyncssh.SFTPConnectionLost,
@@ -62,8 +64,8 @@ def translate(error: Exception, doing: str, *, scope: Scope = "op", hint: str | 
         return Unsupported(text)
     if isinstance(error, asyncssh.SFTPBadMessage) and scope == "lane":
         return OperatorError(text, hint="the login shell of the user on the server must print nothing (look into .bashrc)")
-    if isinstance(error, asyncssh.ChannelOpenError) and scope == "lane":
-        return OperatorError(text, hint="the server lets this user log in, but offers no SFTP: switch the subsystem on")
+    if isinstance(error, asyncssh.ChannelOpenError) and hint is not None:
+        return OperatorError(text, hint=hint)
     if isinstance(error, asyncssh.DisconnectError) and error.code == asyncssh.DISC_TOO_MANY_CONNECTIONS:
         return RetryableError(text, scope="lane", throttle=True)
     return RetryableError(text, scope=scope, hint=hint)
@@ -200,8 +202,10 @@ class Connection:
             try:
                 await self._sftp.rename(source, target)
             except (asyncssh.SFTPFailure, asyncssh.SFTPFileAlreadyExists):
-                await self._sftp.remove(target)
-                await self._sftp.rename(source, target)
+                with anyio.fail_after(CLEANUP_DEADLINE, shield=True):  # a cancellation must not fall between the two
+                    with contextlib.suppress(asyncssh.SFTPNoSuchFile):
+                        await self._sftp.remove(target)
+                    await self._sftp.rename(source, target)
 
     async def has_room(self, path: bytes) -> bool:
         """False only if the server says that the file system of ``path`` has no free block or inode left (it says just "Failure" on writes)."""
@@ -257,9 +261,11 @@ async def dial(login: Login, *, place: str, window: int) -> Connection:
         with anyio.fail_after(login.options.timeout):
             sftp = await ssh.start_sftp_client()
     except BaseException as error:
+        # A refusal leaves the connection open; else it broke at this moment, which says nothing about SFTP.
+        hint = None if ssh.is_closed() else _NO_SFTP
         ssh.abort()
         if isinstance(error, _TRANSPORT):
-            raise translate(error, f"cannot start SFTP at {place}", scope="lane") from error
+            raise translate(error, f"cannot start SFTP at {place}", scope="lane", hint=hint) from error
         raise
     return Connection(ssh, sftp, place=place, window=window)
 
