@@ -33,7 +33,7 @@ async def run(*, events, control):
         print("cleaned up", flush=True)
 
 sys.exit(main(["src", "file:///x", "--no-encryption", *sys.argv[2:]],
-              routes={"backup": Route(run, lambda settings, secrets: (), lambda *_: 0)}, control=Steered()))
+              routes={"backup": Route(lambda *_: run, lambda *_: 0)}, control=Steered()))
 """
 
 
