@@ -55,6 +55,13 @@ class Attributes:
             self._problem(entry.path, f"modification time could not be set: {reason(error)}")
         return owned
 
+    def open_up(self, handle: int, path: bytes, mode: int) -> None:
+        """Set the mode of a folder that the archive does not have."""
+        try:
+            os.chmod(handle, mode)
+        except OSError as error:
+            self._problem(path, f"mode {mode:o} could not be set: {reason(error)}")
+
     def apply_to_symlink(self, name: bytes, folder: int, entry: Entry) -> None:
         """Set the owner, which is all that a symlink gets (format specification, section 17)."""
         try:

@@ -316,23 +316,25 @@ _ACTIONS: dict[str, Callable[[_Builder, str, bytes], None]] = {
 # --- one pattern -------------------------------------------------------------------------------------------------------------------
 
 
+Match = Callable[[str], re.Match[str] | None]
+
+
 class _Pattern:
     """A glob or a literal path, as regular expressions for whole paths. A match covers everything below.
 
-    ``body`` matches a path itself; ``below``: folders that may hold a match.
+    ``body`` matches a path itself; ``above``: folders that may hold a match; ``folder_only``: it ended with a slash.
     """
 
     def __init__(self, include: bool, text: str, *, literal: bool, ignore_case: bool, said: str) -> None:
         self.include = include
-        self.folder_only = len(text) > 1 and text.endswith("/") and not literal
-        self.flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
+        self.folder_only = len(text) > 1 and text.endswith("/")
         if self.folder_only:
             text = text[:-1]
         if not text or ("//" in text and not literal):
             raise UsageError(f"{said} is not a pattern: a component of it is empty", exit_code=BROKEN_PATTERN)
-        components = [re.escape(part) for part in text.split("/")] if literal else [_translated(part, said) for part in text.split("/")]
-        self.body = "/".join(components) if text != "/" else "/"
-        self.below = _folders_above(components, None if literal else text, said)
+        body, above = (re.escape(text), _on_the_way(text, re.escape)) if literal else _from_glob(text, said)
+        self.body = f"(?i:{body})" if ignore_case else f"(?:{body})"
+        self.above = f"(?i:{above})" if ignore_case else above
 
     def could_match_in(self, root: str) -> bool:
         """Whether the root or anything below it can match."""
@@ -341,12 +343,13 @@ class _Pattern:
 
 def _excluded_by(patterns: Sequence[_Pattern]) -> Decide:
     """One function for several patterns that exclude."""
-    whole, folders = _alternatives(patterns, False), _alternatives(patterns, True)
+    plain = _any_of([pattern.body + r"(?:/|\Z)" for pattern in patterns if not pattern.folder_only])
+    of_folder, of_file = _folder_matches([pattern for pattern in patterns if pattern.folder_only])
 
     def excluded(text: str, is_dir: bool, mtime: int | None) -> Decision | None:
-        if whole is not None and whole(text):
+        if plain is not None and plain(text):
             return Decision.EXCLUDE
-        if folders is not None and folders(text + "/" if is_dir else text):
+        if of_folder is not None and of_file is not None and (of_folder(text + "/") if is_dir else of_file(text)):
             return Decision.EXCLUDE
         return None
 
@@ -354,45 +357,54 @@ def _excluded_by(patterns: Sequence[_Pattern]) -> Decide:
 
 
 def _included_by(pattern: _Pattern) -> Decide:
-    match = _alternatives([pattern], pattern.folder_only)
-    below = re.compile(pattern.below, pattern.flags).fullmatch
-    slash = "/" if pattern.folder_only else ""
+    whole = re.compile(pattern.body + r"(?:/|\Z)", re.DOTALL).match
+    of_folder, of_file = _folder_matches([pattern]) if pattern.folder_only else (None, None)
+    above = re.compile(pattern.above, re.DOTALL).fullmatch
 
     def included(text: str, is_dir: bool, mtime: int | None) -> Decision | None:
-        if match is not None and match(text + slash if is_dir else text):
+        if of_folder is not None and of_file is not None:
+            matched = of_folder(text + "/") if is_dir else of_file(text)
+        else:
+            matched = whole(text)
+        if matched:
             return Decision.INCLUDE
-        return Decision.SCAN if is_dir and below(text) else None
+        return Decision.SCAN if is_dir and above(text) else None
 
     return included
 
 
-def _alternatives(patterns: Sequence[_Pattern], folder_only: bool) -> Callable[[str], re.Match[str] | None] | None:
-    end = "/" if folder_only else r"(?:/|\Z)"
-    bodies = [
-        f"(?i:{pattern.body})" if pattern.flags & re.IGNORECASE else pattern.body
-        for pattern in patterns
-        if pattern.folder_only is folder_only
-    ]
-    return re.compile(f"(?:{'|'.join(bodies)}){end}", re.DOTALL).match if bodies else None
+def _folder_matches(patterns: Sequence[_Pattern]) -> tuple[Match | None, Match | None]:
+    """What matches a folder (its path and a slash) and what a file: one that is below the pattern but does not fit the pattern itself."""
+    return (
+        _any_of([f"{pattern.body}/" for pattern in patterns]),
+        _any_of([rf"(?!{pattern.body}\Z){pattern.body}/" for pattern in patterns]),
+    )
 
 
-def _folders_above(components: Sequence[str], glob: str | None, said: str) -> str:
-    """An expression for the folders that may hold a match: those on the way to it, all that fit from the first ``**`` on."""
-    found = []
-    stars = glob.find("**") if glob is not None else -1
-    if glob is not None and stars >= 0:
-        components = components[: glob.count("/", 0, stars) + 1]
-        found.append("/".join(_translated(part, said) for part in glob[:stars].split("/")) + ".*")
-    found += ["/".join(components[:depth]) or "/" for depth in range(1, len(components))]
-    return "|".join(found) or r"(?!)"
+def _any_of(expressions: Sequence[str]) -> Match | None:
+    return re.compile("|".join(expressions), re.DOTALL).match if expressions else None
+
+
+def _from_glob(text: str, said: str) -> tuple[str, str]:
+    """Expressions for what a glob matches, and for the folders that may hold a match: from the first ``**`` on, all that fit so far."""
+
+    def translated(glob: str) -> str:
+        return "".join(_piece(match, said) for match in _GLOB.finditer(glob))
+
+    stars = text.find("**")
+    if stars < 0:
+        return translated(text), _on_the_way(text, translated)
+    head = text[:stars]
+    return translated(text), f"{_on_the_way(head, translated)}|{translated(head)}.*"
+
+
+def _on_the_way(text: str, translated: Callable[[str], str]) -> str:
+    """An expression for the folders above ``text``."""
+    slashes = [at for at, char in enumerate(text) if char == "/"]
+    return "|".join(translated(text[:at] or "/") for at in slashes) or "(?!)"
 
 
 _GLOB = re.compile(r"\*\*|\*|\?|\[(?P<not>[!^]?)(?P<set>\]?[^\]]*)\]|.", re.DOTALL)
-
-
-def _translated(component: str, said: str) -> str:
-    """The expression of a glob's component."""
-    return "".join(_piece(match, said) for match in _GLOB.finditer(component))
 
 
 def _piece(match: re.Match[str], said: str) -> str:

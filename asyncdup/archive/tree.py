@@ -19,7 +19,8 @@ from asyncdup.formats.tar import BLK, CHR, DIR, FIFO, SYM, Entry
 TARGET_IN_THE_WAY: Final = 11  # duplicity's exit code (format specification, section 21)
 
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NODE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_PIPE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEVICE: Final = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC  # some devices do things when opened
 _TYPES: Final = {FIFO: stat.S_IFIFO, CHR: stat.S_IFCHR, BLK: stat.S_IFBLK}
 _NO_NAMES: Final = frozenset((b"", b".", b".."))
 
@@ -205,7 +206,7 @@ class TreeWriter:
         if folder.entry is not None:
             self._attributes.apply(self._here, folder.entry)
         elif folder.mode is not None:
-            os.fchmod(self._here, folder.mode)
+            self._attributes.open_up(self._here, folder.path, folder.mode)
         self._path = self._folders[-1].path if self._folders else None
         try:
             self._here = self._descent.up()
@@ -238,9 +239,10 @@ class TreeWriter:
             raise ValueError("a device node must have its archived owner, which could not be set")
 
     def _dress(self, name: bytes, entry: Entry) -> bool:
-        handle = os.open(name, _NODE, dir_fd=self._here)  # opens no device: some do things when opened
+        is_pipe = entry.kind == FIFO
+        handle = os.open(name, _PIPE if is_pipe else _DEVICE, dir_fd=self._here)
         try:
-            return self._attributes.apply(b"/proc/self/fd/%d" % handle, entry)
+            return self._attributes.apply(handle if is_pipe else b"/proc/self/fd/%d" % handle, entry)
         finally:
             os.close(handle)
 

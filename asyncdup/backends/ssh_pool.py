@@ -262,7 +262,7 @@ async def dial(login: Login, *, place: str, window: int) -> Connection:
             sftp = await ssh.start_sftp_client()
     except BaseException as error:
         # A refusal leaves the connection open; else it broke at this moment, which says nothing about SFTP.
-        hint = None if ssh.is_closed() else _NO_SFTP
+        hint = _NO_SFTP if isinstance(error, asyncssh.ChannelOpenError) and not ssh.is_closed() else None
         ssh.abort()
         if isinstance(error, _TRANSPORT):
             raise translate(error, f"cannot start SFTP at {place}", scope="lane", hint=hint) from error

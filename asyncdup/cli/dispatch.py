@@ -28,6 +28,8 @@ from asyncdup.formats.tar import Entry
 from asyncdup.transfer import RetryPolicy
 from asyncdup.units import format_local_time, parse_time
 
+STOCK_RETRIES, STOCK_DELAY = 5, 30.0  # stock duplicity's, where only one of the two options is given
+
 Coroutine = Callable[..., Awaitable[Any]]
 
 
@@ -116,16 +118,12 @@ def _encryption(settings: Settings, secrets: Secrets) -> Encryption | None:
 
 
 def _retry(settings: Settings) -> RetryPolicy:
-    common: dict[str, Any] = {
-        "mode": settings.retry_failure_mode,
-        "stall_timeout": settings.timeout,
-        "response_timeout": 2 * settings.timeout,
-    }
+    mode, timeout = settings.retry_failure_mode, settings.timeout
     if settings.num_retries is None and settings.backend_retry_delay is None:
-        return RetryPolicy(**common)
-    return RetryPolicy.fixed(
-        settings.num_retries or 5, 30.0 if settings.backend_retry_delay is None else settings.backend_retry_delay, **common
-    )
+        return RetryPolicy(mode=mode, stall_timeout=timeout, response_timeout=2 * timeout)
+    retries = STOCK_RETRIES if settings.num_retries is None else settings.num_retries
+    delay = STOCK_DELAY if settings.backend_retry_delay is None else settings.backend_retry_delay
+    return RetryPolicy.fixed(retries, delay, mode=mode, timeout=timeout)
 
 
 # Backups.

@@ -6,11 +6,12 @@ import os
 import pwd
 import stat
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from asyncdup.archive import handles
 from asyncdup.archive.tree import TreeWriter
@@ -87,7 +88,7 @@ class Target:
         return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))
 
     def as_user(self, action: Callable[[], None]) -> None:
-        """Run ``action`` without the superuser's rights, in a child process if need be. The user may change what is outside, too."""
+        """Run ``action`` without the superuser's rights. The user may change what is outside, too."""
         self.path.mkdir()
         if not IS_ROOT:
             action()
@@ -96,18 +97,16 @@ class Target:
         for each in (self.path, self.outside, self.outside / "victim"):
             os.chown(each, NOBODY, NOBODY)
         self.before = self._outside()
-        child = os.fork()
-        if child == 0:
-            try:
-                os.setgroups([])
-                os.setresgid(NOBODY, NOBODY, NOBODY)
-                os.setresuid(NOBODY, NOBODY, NOBODY)
-                action()
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-        assert os.waitpid(child, 0)[1] == 0
+        groups = os.getgroups()
+        os.setgroups([])
+        os.setegid(NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            action()
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+            os.setgroups(groups)
 
     def _outside(self) -> object:
         victim = os.stat(self.outside / "victim")
@@ -318,6 +317,40 @@ def test_force_does_not_replace_a_folder_by_something_else(target: Target) -> No
     assert target.names() == ["file", "file/in", "link", "z"]
 
 
+def test_a_target_that_cannot_be_made_ends_everything(target: Target) -> None:
+    """Not a problem of each entry, but one error that names the target."""
+    (target.path.parent / "file").touch()
+    target.path = target.path.parent / "file/below"
+
+    with pytest.raises(RestoreError):
+        target.restore(folder(b""))
+
+
+def test_a_target_that_appears_meanwhile_as_something_else_ends_everything(target: Target) -> None:
+    writer = target.writer()
+    target.path.symlink_to(target.outside)
+
+    with pytest.raises(RestoreError, match="cannot be made"):
+        writer.simple(folder(b""))
+    writer.close()
+
+
+def test_a_folder_moved_away_meanwhile_is_not_followed(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P7: on the way up, the folder above must be the one that was left."""
+    monkeypatch.setattr(handles, "MAX_OPEN", 2)
+    writer = target.writer()
+    for path in (b"", b"a", b"a/b", b"a/b/c", b"a/b/c/d"):
+        writer.simple(folder(path))
+    (target.path / "a/b/c").rename(target.outside / "c")
+    file = writer.file(entry(b"a/b/x"))
+    file.write(b"content")
+    file.close()
+    writer.finish()
+
+    assert target.problems and all(path in (b"", b"a", b"a/b", b"a/b/x") for path in target.problem_paths)
+    assert sorted(os.listdir(target.outside)) == ["c", "victim"] and os.listdir(target.outside / "c") == ["d"]
+
+
 # What goes wrong with one entry (P3).
 
 
@@ -474,6 +507,15 @@ def test_without_privilege_an_owner_that_was_asked_for_is_a_problem(target: Targ
     target.as_user(restore)
 
 
+def test_without_privilege_a_pipe_comes_back(target: Target) -> None:
+    def restore() -> None:
+        target.restore(folder(b"", owner=ids()), entry(b"pipe", FIFO, 0o600, owner=ids()))
+        assert not target.problems
+        assert int(os.stat(target.path / "pipe").st_mtime) == MTIME
+
+    target.as_user(restore)
+
+
 @needs_root
 def test_devices_come_back_with_numbers_owner_and_mode(target: Target) -> None:
     target.restore(folder(b""), entry(b"disk", BLK, 0o660, owner=(0, 6), dev=(7, 99)), entry(b"null", CHR, 0o666, dev=(1, 3)))
@@ -571,6 +613,27 @@ def test_hostile_entries_stay_inside_without_privilege(target: Target, entries: 
         assert target.problems and (target.path / "z-good").exists()
 
     target.as_user(restore)
+
+
+COMPONENTS = st.sampled_from([b"a", b"b", b"d", b"..", b".", b"", b"victim", b"outside", b"\0", b"n" * 256])
+ENTRIES = st.builds(
+    entry,
+    st.lists(COMPONENTS, min_size=1, max_size=4).map(b"/".join),
+    st.sampled_from([REG, DIR, SYM, FIFO]),
+    st.sampled_from([0, 0o644, 0o777, 0o6777]),
+    link=st.sampled_from([b"..", b"../outside", b"../outside/victim", b"/", b"a", b"d/..", b""]),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(ENTRIES, max_size=12), st.booleans(), st.booleans())
+def test_whatever_comes_in_whatever_order_stays_inside(entries: list[Entry], force: bool, begun: bool) -> None:
+    """P7: the writer does not count on its readers' checks, nor on the order of entries."""
+    with tempfile.TemporaryDirectory() as above:
+        target = Target(Path(above))
+        target.restore(*([folder(b"")] if begun else []), *entries, force=force)
+        assert sorted(os.listdir(above)) in (["outside"], ["outside", "target"])
+        assert target.path.is_dir() or not entries or not entries[0].path or target.problems
 
 
 @pytest.mark.parametrize("kind", [SYM, FIFO, CHR, BLK])

@@ -8,8 +8,8 @@ import pwd
 import socket
 import stat
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,19 +69,19 @@ def open_handles() -> Iterator[Callable[[], int]]:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def in_child(action: Callable[[], None]) -> None:
-    """Run ``action`` without the superuser's rights, in a child process."""
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setresgid(65534, 65534, 65534)
-            os.setresuid(65534, 65534, 65534)
-            action()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without the superuser's rights."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 # Order and entries.
@@ -322,18 +322,17 @@ def test_an_excluded_path_that_cannot_be_looked_at_is_no_problem(tmp_path: Path)
 
 @needs_root
 def test_an_unreadable_folder_is_left_out_and_reported() -> None:
-    def as_nobody() -> None:
-        warnings: list[Warning] = []
-        walker = walk(root, on_warning=warnings.append)
-        assert [found.entry.path for found in walker] == [b"", b"names-only", b"open", b"open/x"]
-        assert [warning.path for warning in warnings] == ["closed", "names-only/x"]
-        assert "Permission denied" in warnings[0].message
-
+    warnings: list[Warning] = []
     with tempfile.TemporaryDirectory() as folder:  # not tmp_path: another user must be able to come here
         root = tree(Path(folder), "closed/x", "open/x", "names-only/x")
         for name, mode in (("", 0o755), ("closed", 0o700), ("names-only", 0o744)):
             (root / name).chmod(mode)
-        in_child(as_nobody)
+        with as_nobody():
+            walker = walk(root, on_warning=warnings.append)
+            assert [found.entry.path for found in walker] == [b"", b"names-only", b"open", b"open/x"]
+
+    assert [warning.path for warning in warnings] == ["closed", "names-only/x"] and walker.errors == 2
+    assert "Permission denied" in warnings[0].message
 
 
 @pytest.mark.parametrize("swapped_for", ["symlink", "fifo", "file"])

@@ -233,7 +233,7 @@ async def asyncssh_server(
     """asyncssh's own server with ``folder`` as its root. It logs nobody in by password unless ``server`` says so."""
     folder.mkdir(exist_ok=True)
 
-    def session(channel: asyncssh.SSHServerChannel) -> asyncssh.SFTPServer:
+    def session(channel: asyncssh.SSHServerChannel[bytes]) -> asyncssh.SFTPServer:
         return sftp(channel, chroot=str(folder).encode())
 
     accepted: set[asyncssh.SSHServerConnection] = set()
