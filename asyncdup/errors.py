@@ -176,6 +176,11 @@ class OperationCancelled(BackendError):
     """The operation was cancelled before it was done."""
 
 
+def is_root_cause(error: BaseException) -> bool:
+    """Whether the engine gave up on ``error``: it says so in a note (C7). Any other exception of a foreign class is a defect of ours."""
+    return bool(getattr(error, "__notes__", None))
+
+
 def exit_code_of(error: BaseException) -> int:
     """The process exit code for ``error`` (X6): the class attribute of ours; a root cause of a foreign class by its errno."""
     if isinstance(error, AsyncdupError):
@@ -186,6 +191,4 @@ def exit_code_of(error: BaseException) -> int:
         return 51
     if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
         return 53
-    if isinstance(error, (OSError, EOFError)):
-        return 50
-    return 30
+    return 50 if isinstance(error, (OSError, EOFError)) or is_root_cause(error) else 30

@@ -6,9 +6,10 @@ import traceback
 from collections.abc import Iterator
 
 from asyncdup.cli.printable import printable
-from asyncdup.errors import AsyncdupError
+from asyncdup.errors import AsyncdupError, is_root_cause
 
-_NOTES, _TRACEBACK = 5, 9  # verbosities
+_TRACEBACK = 9  # verbosity
+_MOST_NOTES = 3  # of what the engine says: which op, how often tried, what to do
 
 
 def single(error: BaseException) -> BaseException:
@@ -21,12 +22,11 @@ def single(error: BaseException) -> BaseException:
 def failure_lines(error: BaseException, verbosity: int) -> Iterator[str]:
     """``asyncdup: message`` and, if there is one, the hint below it. The traceback of what nobody foresaw is shown at -v9."""
     yield f"asyncdup: {printable(_message(error))}"
+    yield from (f"  {printable(note)}" for note in getattr(error, "__notes__", ())[:_MOST_NOTES])
     if isinstance(error, AsyncdupError) and error.hint:
         yield f"  {printable(error.hint)}"
-    elif not isinstance(error, (AsyncdupError, OSError)) and verbosity < _TRACEBACK:
+    elif not isinstance(error, (AsyncdupError, OSError)) and not is_root_cause(error) and verbosity < _TRACEBACK:
         yield "  this is a defect of asyncdup; -v9 shows where it happened"
-    if verbosity >= _NOTES:
-        yield from (f"  {printable(note)}" for note in getattr(error, "__notes__", ()))
     if verbosity >= _TRACEBACK:
         yield from "".join(traceback.format_exception(error)).splitlines()
 
@@ -38,4 +38,4 @@ def _message(error: BaseException) -> str:
         name = error.filename
         where = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
         return f"{where}: {error.strerror}" if where is not None else error.strerror
-    return f"{type(error).__name__}: {error}"
+    return str(error) or type(error).__name__ if is_root_cause(error) else f"{type(error).__name__}: {error}"

@@ -253,10 +253,10 @@ def size_text(size: int) -> str:
     return f"{value:.{digits}f} {'KMGT'[power - 1]}B"
 
 
-def put_line(stream: TextIO, text: str) -> None:
+def put_line(stream: TextIO, text: str, *, before: str = "") -> None:
     """Write a line and flush it. Raises OutputClosed."""
     try:
-        stream.write(text + "\n")
+        stream.write(f"{before}{text}\n")
         stream.flush()
     except BrokenPipeError as error:
         raise OutputClosed from error

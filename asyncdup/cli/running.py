@@ -60,7 +60,8 @@ async def _run(
     """The exit code, or the command's error without the groups around it."""
     clock = asyncio.get_running_loop().time
     hub = EventHub(job=os.urandom(4).hex(), wall=around.wall, clock=clock)
-    say = partial(put_line, around.err)
+    clear = "\r\x1b[K" if around.err.isatty() else ""  # the progress line may stand there
+    say = partial(put_line, around.err, before=clear)
     with anyio.CancelScope() as scope:
         with Interrupts(around.control, scope, grace=settings.grace, say=say, status=lambda: report.status(clock())) as interrupts:
             hub.on_event(interrupts.on_event)

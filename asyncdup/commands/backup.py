@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 
@@ -196,12 +197,17 @@ class _Backup:
             stored = await session.engine.fetch(session.lane, base.last.manifest or "", manifest.MAX_SIZE)
             text = await session.reading_codec(base.last.manifest or "").unpack(stored, name=base.last.manifest or "")
         else:
-            text = await in_thread(session.cache.read, names.manifest_name(base.last.id, "", options.prefixes))
+            text = await in_thread(self._cached(base.last.manifest or "").read_bytes)
         last = manifest.parse(text, where=base.last.manifest)
         if not options.allow_source_mismatch:
             localdir = manifest.localdir_of(self.root)
             schedule.check_same_source(last, base.last, hostname=os.fsencode(hostname()), localdir=localdir)
         await sync.fetch(session.engine, session.lane, session.cache, parsed, codec_of=session.reading_codec, gzip=session.gzip)
+
+    def _cached(self, name: str) -> Path:
+        """The local copy of a manifest or signature archive of the chain; its name has the form, short or long, of that at the target."""
+        (parsed,) = parse_names([name], self.options.prefixes, int(self.options.now()))
+        return self.session.cache.path / names.cache_name(parsed)
 
     async def _can_decrypt(self) -> bool:
         """With keys alone a backup needs no secret, as long as the local copies are there (format, section 10.1)."""
@@ -286,11 +292,7 @@ class _Backup:
             start_at=cut.path if cut else None,
             start_after=last.last.path if last and not cut else None,
         )
-        sigtars = (
-            [self.session.cache.path / names.signatures_name(each.id, ".gz", options.prefixes) for each in run.base.sets]
-            if run.base
-            else []
-        )
+        sigtars = [self._cached(each.signatures or "") for each in run.base.sets] if run.base else []
         start = b"" if last is None else key(cut.path) if cut else key(last.last.path) + b"\0"
         return Producer(
             walker,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from asyncdup.archive.chains import Chain
+from asyncdup.archive.selection import Selection
 from asyncdup.commands.session import Session
 from asyncdup.events import EventHub, Notice, Warning
 from asyncdup.threads import on_loop
@@ -39,9 +40,8 @@ class Problems:
         on_loop(self._hub.emit, Notice(message=f"{os.fsdecode(path) or '.'}: {message}"))
 
 
-def restore_selection(session: Session) -> Callable[[bytes], bool] | None:
-    """Include and exclude rules on archive paths; None takes everything."""
-    selection = session.selection(b"", restoring=True)
+def selected(selection: Selection | None) -> Callable[[bytes], bool] | None:
+    """Whether a path of the archive is wanted, for the merger; None takes everything."""
     if selection is None or selection.is_empty:
         return None
     return lambda path: selection.includes(path, False)

@@ -16,7 +16,7 @@ from asyncdup.archive.reading import needed_volumes, read_manifests
 from asyncdup.archive.tree import TreeWriter
 from asyncdup.commands.job import job
 from asyncdup.commands.options import Control, Options
-from asyncdup.commands.reader import Problems, chain_to_read, restore_selection
+from asyncdup.commands.reader import Problems, chain_to_read, selected
 from asyncdup.commands.session import Session, open_session
 from asyncdup.errors import RestoreError
 from asyncdup.events import EventHub
@@ -84,7 +84,7 @@ async def _restore(session: Session, chain: Chain, target: bytes, path: bytes) -
         on_problem=problems.add,
         on_notice=problems.notice,
     )
-    select = restore_selection(session)
+    select = selected(session.selection(b"", restoring=True))
     with closing(writer):
         merger = Merger(writer, len(chain.sets), prefix=path, select=select, tempdir=session.tempdir, on_problem=problems.add)
         with closing(merger):

@@ -17,7 +17,7 @@ from asyncdup.archive.consume import Merger
 from asyncdup.archive.reading import needed_volumes, read_manifests
 from asyncdup.commands.job import job
 from asyncdup.commands.options import Control, Options
-from asyncdup.commands.reader import Problems, chain_to_read
+from asyncdup.commands.reader import Problems, chain_to_read, selected
 from asyncdup.commands.session import open_session
 from asyncdup.errors import RestoreError
 from asyncdup.events import EventHub
@@ -66,8 +66,9 @@ async def verify(
         comparer = TreeComparer(
             walker, compare_data=True, numeric_owner=options.numeric_owner, on_difference=partial(on_loop, on_difference)
         )
-        merger = Merger(comparer, len(chain.sets), prefix=prefix, tempdir=session.tempdir, on_problem=problems.add)
-        with closing(merger):
+        select = selected(session.selection(root))
+        merger = Merger(comparer, len(chain.sets), prefix=prefix, select=select, tempdir=session.tempdir, on_problem=problems.add)
+        with closing(merger), walker:
             codecs = [session.reading_codec(backup_set.volume_name(1)) for backup_set in chain.sets]
             await Assembly(session.engine, session.lane, codecs, merger, hub, needed).run()
         if problems.lines:
