@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asyncdup.backends.base import ObjectInfo
+from asyncdup.backends.base import UNKNOWN_SIZE, ObjectInfo
 from asyncdup.errors import ChainError
 from asyncdup.formats.names import (
     NO_PREFIXES,
@@ -36,7 +36,7 @@ class BackupSet:
         volumes: number -> name. Gaps, and volumes missing at the end, are for ``require`` to find.
         manifest, signatures, jsonstat: names, None if there is no such file.
         encrypted: by the manifest's name, else by the volumes'. In an encrypted set a plain file is a stray, never a volume (P17).
-        sizes: stored bytes of each of its names.
+        sizes: stored bytes of each of its names, as far as the listing tells.
         strays: names that belong to the set by their form but have no place in it: duplicates, partial files, foreign suffixes.
     """
 
@@ -149,6 +149,11 @@ class Chain:
         return any(backup_set.encrypted for backup_set in self.sets)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Stored bytes of each name, as far as the listing tells."""
+        return {name: size for backup_set in self.sets for name, size in backup_set.sizes.items()}
+
+    @property
     def defects(self) -> list[str]:
         """What names alone show to be missing, as sentences."""
         found = []
@@ -165,10 +170,6 @@ class Chain:
         if older_than is not None and self.start < older_than:
             return True
         return n_inc is not None and len(self.sets) - 1 >= n_inc
-
-    def upto(self, backup_set: BackupSet) -> Chain:
-        """The chain from its full to ``backup_set``, which must be in it."""
-        return Chain(self.sets[: self.sets.index(backup_set) + 1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,7 +373,7 @@ def _backup_set(set_id: SetId, files: list[ParsedName], sizes: Mapping[str, int]
         signatures=one.get("signatures"),
         jsonstat=one.get("jsonstat"),
         encrypted=encrypted,
-        sizes={file.name: sizes[file.name] for file in files},
+        sizes={file.name: sizes[file.name] for file in files if sizes[file.name] != UNKNOWN_SIZE},
         strays=tuple(sorted(file.name for file in files if file.name not in used)),
         prefixes=prefixes,
     )

@@ -101,6 +101,7 @@ class Selection:
         self._wanted_folders = _parents(builder.wanted) if builder.wanted is not None else frozenset()
         self._rules: Sequence[Decide] = builder.compiled()
         self._prefix = builder.prefix
+        self._entered = (b"", True)  # the folder last asked for by ``includes``, and whether a walk would go into it
         self.is_empty = not self._rules and self._wanted is None
 
     def decide(self, path: bytes, is_dir: bool, mtime: int | None = None) -> Decision:
@@ -124,15 +125,20 @@ class Selection:
 
     def includes(self, path: bytes, is_dir: bool, mtime: int | None = None) -> bool:
         """Whether a path met outside a walk is in: its folders are asked first. A folder that is only to be scanned is not in by itself."""
-        at = path.find(b"/")
-        while at >= 0:
-            if self.decide(path[:at], True) is Decision.EXCLUDE:
-                return False
-            at = path.find(b"/", at + 1)
-        return self.decide(path, is_dir, mtime) is Decision.INCLUDE
+        return self._enters(path[: max(path.rfind(b"/"), 0)]) and self.decide(path, is_dir, mtime) is Decision.INCLUDE
+
+    def _enters(self, folder: bytes) -> bool:
+        """Whether a walk would go into ``folder``. The last answer is kept: entries of a folder are asked for one after the other."""
+        if folder != self._entered[0]:
+            parts = folder.split(b"/")
+            ways = (b"/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+            self._entered = folder, all(self.decide(way, True) is not Decision.EXCLUDE for way in ways)
+        return self._entered[1]
 
     def _take(self, rule: Rule, builder: _Builder) -> None:
         option = rule.option
+        if option in _FOR_WALKER:
+            builder.note(option)
         if option == "exclude-if-present":
             builder.refuse_on_restore(option)
             self.skip_if_present += (builder.value(rule),)
@@ -141,7 +147,6 @@ class Selection:
         elif option == "exclude-other-filesystems":
             builder.refuse_on_restore(option)
             self.one_filesystem = True
-            builder.note_exclusion()
         else:
             self.needs_mtime |= option == "exclude-older-than"
             builder.add(rule)
@@ -168,7 +173,8 @@ class _Builder:
         action = _ACTIONS.get(option)
         if action is None:
             raise UsageError(f"--{option} is not a selection option")
-        self._last = option
+        if option != "null-separator":
+            self._last = option
         action(self, option, value)
 
     def finish(self) -> None:
@@ -209,9 +215,11 @@ class _Builder:
         if self._root is None:
             raise UsageError(f"--{option} is not for restoring: the archive does not tell")
 
-    def note_exclusion(self) -> None:
-        """A rule that the walker obeys stands here: it is no include."""
-        self._redundant = None
+    def note(self, option: str) -> None:
+        """A rule that the walker obeys stands here. Two of them count as if they stood first."""
+        self._last = option
+        if option == "exclude-other-filesystems":
+            self._redundant = None
 
     # One method for each kind of option.
 
@@ -299,6 +307,7 @@ class _Builder:
         self._steps.append((matches, said))
 
 
+_FOR_WALKER = ("exclude-if-present", "exclude-device-files", "exclude-other-filesystems")
 _CASES = {"filter-ignorecase": True, "filter-strictcase": False}
 _FILTERS = ("filter-globbing", "filter-literal", "filter-regexp", *_CASES)
 _DEFAULT_FILTERS = ("filter-globbing", "filter-strictcase")
