@@ -57,7 +57,7 @@ class Merger:
         sink: takes what comes out.
         sets: number of sets.
         prefix: only this path and what is below it, given to the sink as if it were the root.
-        select: whether a path (of the archive, without the prefix removed) is wanted; None takes everything.
+        select: whether an entry, as of the last set (and with its path in the archive), is wanted; None takes everything.
         tempdir: for files between two deltas.
         on_problem: told of the path in the archive and what is wrong.
     """
@@ -68,7 +68,7 @@ class Merger:
         sets: int,
         *,
         prefix: bytes = b"",
-        select: Callable[[bytes], bool] | None = None,
+        select: Callable[[Entry], bool] | None = None,
         tempdir: Path,
         on_problem: Callable[[bytes, str], None],
     ) -> None:
@@ -77,7 +77,6 @@ class Merger:
         self._prefix = prefix
         self._below = prefix + b"/"
         self._select = select
-        self._filters = bool(prefix or select)
         self._tempdir = tempdir
         self._problem = on_problem
         self._sources = [_Source(index) for index in range(sets)]
@@ -168,14 +167,12 @@ class Merger:
                     return None
                 yield source.index
             piece = queue[0]
-            if piece.begins and (not self._filters or self._wants(piece.entry.path)):
+            if piece.begins and (not self._prefix or self._is_below(piece.entry.path)):
                 return piece.entry.path.replace(b"/", b"\0")
             queue.popleft()  # not wanted, or the rest of what was not
 
-    def _wants(self, path: bytes) -> bool:
-        if self._prefix and path != self._prefix and not path.startswith(self._below):
-            return False
-        return self._select is None or self._select(path)
+    def _is_below(self, path: bytes) -> bool:
+        return path == self._prefix or path.startswith(self._below)
 
     def _alone(self, source: _Source, heads: list[tuple[bytes, int]]) -> Needs:
         """All that comes in ``source`` before the next path of any other set."""
@@ -196,10 +193,13 @@ class Merger:
     def _joined(self, sources: Sequence[_Source]) -> Needs:
         """One path, which all ``sources`` have next."""
         heads = [source.queue[0] for source in sources]
+        unwanted = self._select is not None and not self._select(heads[-1].entry)
         first = max((index for index, head in enumerate(heads) if head.verb != "diff"), default=0)
         fault = _fault(heads[first:])
-        for source in sources if fault else sources[:first]:
+        for source in sources if fault or unwanted else sources[:first]:
             yield from self._pour(source, _nowhere)
+        if unwanted:
+            return
         if fault:
             self._problem(heads[0].entry.path, fault)
         elif heads[-1].begins and heads[-1].ends and first == len(heads) - 1:
@@ -210,6 +210,8 @@ class Merger:
     def _whole(self, piece: Piece) -> None:
         """An entry that is one piece and needs no other."""
         verb, entry, data, _, _, _ = piece
+        if self._select is not None and not self._select(entry):
+            return
         if verb != "snapshot":
             if verb == "diff":
                 self._problem(entry.path, NO_BASE)

@@ -9,6 +9,7 @@ from asyncdup.archive.chains import Chain
 from asyncdup.archive.selection import Selection
 from asyncdup.commands.session import Session
 from asyncdup.events import EventHub, Notice, Warning
+from asyncdup.formats.tar import BLK, CHR, DIR, REG, Entry
 from asyncdup.threads import on_loop
 
 CANNOT_PROCESS = 12  # duplicity's warning code
@@ -40,8 +41,14 @@ class Problems:
         on_loop(self._hub.emit, Notice(message=f"{os.fsdecode(path) or '.'}: {message}"))
 
 
-def selected(selection: Selection | None) -> Callable[[bytes], bool] | None:
-    """Whether a path of the archive is wanted, for the merger; None takes everything."""
-    if selection is None or selection.is_empty:
+def selected(selection: Selection | None) -> Callable[[Entry], bool] | None:
+    """Whether an entry of the archive is wanted, for the merger; None takes everything."""
+    if selection is None or (selection.is_empty and not selection.exclude_device_files):
         return None
-    return lambda path: selection.includes(path, False)
+
+    def wanted(entry: Entry) -> bool:
+        if selection.exclude_device_files and entry.kind in (CHR, BLK):
+            return False
+        return selection.includes(entry.path, entry.kind == DIR, entry.mtime if entry.kind == REG else None)
+
+    return wanted

@@ -377,7 +377,7 @@ def test_volumes_before_the_wanted_path_need_not_be_fed(merge: Callable[..., Mer
 def test_paths_can_be_selected(merge: Callable[..., Merge]) -> None:
     full = volume(folder(b""), snapshot(b"a", bytes(100_000)), snapshot(b"b", b"1"), snapshot(b"c", b"2"))
 
-    merged = merge([full], [volume(diff(b"b", b"1", b"3"))], select=lambda path: path in (b"b", b"c"))
+    merged = merge([full], [volume(diff(b"b", b"1", b"3"))], select=lambda entry: entry.path in (b"b", b"c"))
 
     assert merged.contents == {b"b": b"3", b"c": b"2"} and b"" not in merged.sink.found
 
