@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -24,21 +26,48 @@ async def in_thread(fn: Callable[..., T], *args: Any, abandon_on_cancel: bool = 
     """Run ``fn(*args)`` in a worker thread and return its result.
 
     A thread cannot be stopped: with ``abandon_on_cancel`` a cancelled caller leaves at once and the result is dropped, otherwise the
-    cancellation waits for the call. A loop on virtual time (``asyncdup.testing.clock``) is told that a thread is busy.
+    cancellation waits for the call, whose result is returned, and is raised by the caller's next ``await``. A loop on virtual time
+    (``asyncdup.testing.clock``) is told that a thread is busy.
     """
     loop = asyncio.get_running_loop()
     limiter: anyio.CapacityLimiter | None = getattr(loop, _LIMITER_NAME, None)
     if limiter is None:
         limiter = anyio.CapacityLimiter(MAX_THREADS)
         setattr(loop, _LIMITER_NAME, limiter)
-    busy = getattr(loop, "busy_threads", None)
-    if busy is None:
-        return await anyio.to_thread.run_sync(fn, *args, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
-    loop.busy_threads = busy + 1  # type: ignore[attr-defined]
+    run = _abandoning if abandon_on_cancel else _outlasting
+    if not hasattr(loop, "busy_threads"):
+        return await run(fn, args, limiter)
+    loop.busy_threads += 1
     try:
-        return await anyio.to_thread.run_sync(fn, *args, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+        return await run(fn, args, limiter)
     finally:
-        loop.busy_threads -= 1  # type: ignore[attr-defined]
+        loop.busy_threads -= 1
+
+
+async def _abandoning(fn: Callable[..., T], args: tuple[Any, ...], limiter: anyio.CapacityLimiter) -> T:
+    return await anyio.to_thread.run_sync(fn, *args, abandon_on_cancel=True, limiter=limiter)
+
+
+async def _outlasting(fn: Callable[..., T], args: tuple[Any, ...], limiter: anyio.CapacityLimiter) -> T:
+    """``Task.cancel`` (``asyncio.timeout``, ``asyncio.TaskGroup``) knows nothing of anyio's shields: a clean-up would not take place, or the
+    call would go on behind our back and what it opens would be nobody's. So the call is made, and the task cancelled again."""
+    cancelled = 0
+    try:
+        while True:
+            call = _Call(fn, args)
+            try:
+                return await anyio.to_thread.run_sync(call, limiter=limiter)
+            except asyncio.CancelledError:
+                if not call.drop():
+                    cancelled += 1 + await _outlast(call.ending())
+                    return call.outcome()
+                if anyio.current_effective_deadline() == -math.inf:
+                    raise  # by a scope, which minds shields and comes before the thread begins
+                cancelled += 1
+            finally:
+                call.forget()
+    finally:
+        _cancel_again(cancelled)
 
 
 def on_loop(fn: Callable[..., T], *args: Any) -> T:
@@ -71,8 +100,84 @@ async def thread_result(call: asyncio.Future[T]) -> T:
 
 async def settled(*calls: asyncio.Future[Any]) -> None:
     """Wait until all calls have ended, however; cannot be cancelled, so the caller first sees to it that they end."""
-    if calls:
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait(calls)
+    _cancel_again(await _outlast(*calls))
     for call in calls:
         call.exception()  # taken notice of: asyncio would complain otherwise
+
+
+async def _outlast(*futures: asyncio.Future[Any]) -> int:
+    """Wait for all; how often the task was cancelled meanwhile."""
+    cancelled = 0
+    with anyio.CancelScope(shield=True):
+        while pending := [future for future in futures if not future.done()]:
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError:
+                cancelled += 1
+    return cancelled
+
+
+def _cancel_again(count: int) -> None:
+    """Cancellations that were held back are raised by the task's next ``await``. Their number stays what it was: who cancelled counts on it."""
+    task = asyncio.current_task()
+    assert task is not None
+    for _ in range(count):
+        task.uncancel()
+        task.cancel()
+
+
+class _Call(Generic[T]):
+    """A call in a worker thread that its caller may be torn from. Fields are changed under the lock, by the thread and on the loop."""
+
+    def __init__(self, fn: Callable[..., T], args: tuple[Any, ...]) -> None:
+        self._fn = fn
+        self._args = args
+        self._lock = threading.Lock()
+        self._begun = self._dropped = self._ended = False
+        self._ending: asyncio.Future[None] | None = None  # only for a caller that was torn away
+        self._value: T | None = None
+        self._error: BaseException | None = None
+
+    def __call__(self) -> T:
+        """In the thread."""
+        with self._lock:
+            if self._dropped:
+                raise RuntimeError("dropped")  # nobody waits for this either
+            self._begun = True
+        try:
+            self._value = self._fn(*self._args)
+            return self._value
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            with self._lock:
+                self._ended = True
+            if self._ending is not None:
+                self._ending.get_loop().call_soon_threadsafe(self._ending.set_result, None)
+
+    def drop(self) -> bool:
+        """Let the call never begin; False if it has."""
+        with self._lock:
+            self._dropped = not self._begun
+            return self._dropped
+
+    def ending(self) -> asyncio.Future[None]:
+        """Done when the call has ended."""
+        future = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._ended:
+                future.set_result(None)
+            else:
+                self._ending = future
+        return future
+
+    def outcome(self) -> T:
+        """What the call returned or raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]  # set when it returned, and T may itself be None
+
+    def forget(self) -> None:
+        """An error refers to this frame, and this to the error."""
+        self._error = None

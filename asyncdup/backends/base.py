@@ -57,6 +57,15 @@ class Body(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsTakeOver(Protocol):
+    """A body in a local file that is given up: a backend on the same file system may take the file itself instead of a copy."""
+
+    def take_over(self) -> Path | None:
+        """The file to be linked; nobody writes to it any more. None: there is none, so ``open`` is the way, as it is if the link fails."""
+        ...
+
+
 class Backend(Protocol):
     """One place for objects: a flat namespace of names without ``/``, each with bytes.
 
@@ -123,6 +132,18 @@ class SupportsMove(Protocol):
 
     async def move(self, source: str, target: str) -> None:
         """Rename, replacing ``target``. Raises NotFound."""
+        ...
+
+
+@runtime_checkable
+class SupportsLocalFiles(Protocol):
+    """A backend whose objects are files of this machine, which can be read where they are."""
+
+    @property
+    def description(self) -> str: ...
+
+    def local_file(self, name: str) -> Path:
+        """The file of ``name``, for reading only. Blocks for one look at it. Raises NotFound."""
         ...
 
 

@@ -82,7 +82,8 @@ class BlockingAdapter:
     ) -> None:
         supports = getattr(legacy, "supports_concurrency", None)
         self._concurrent = bool(supports()) if supports else False
-        self._limit = concurrency if self._concurrent else 1
+        most = concurrency if concurrency is None else max(1, concurrency)  # with 0 the engine makes its calls in line, one at a time
+        self._limit = most if self._concurrent else 1
         self._another = another if self._concurrent else None
         self._moves = callable(getattr(legacy, "move", None))
         self._atomic = self._moves or bool(getattr(legacy, "atomic_put", False))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 
-from asyncdup.backends.base import Body, Capabilities, ObjectInfo
+from asyncdup.backends.base import Body, Capabilities, ObjectInfo, SupportsTakeOver
 from asyncdup.backends.bodies import CHUNK
 from asyncdup.backends.names import check_name, temp_name
 from asyncdup.backends.oserrors import os_errors
@@ -25,8 +25,8 @@ _CAPABILITIES = Capabilities(atomic_put=True, put_if_absent=True, ranged_get=Tru
 _BATCH = 256  # entries that one thread call lists: the hop is paid once for all, and a listing never holds more than these
 _CLEANUP = 5.0  # seconds to remove a temporary name; after that cleanup removes it
 
-# Answers of file systems that have no hard links, or cannot flush a folder (FAT, CIFS, some of FUSE).
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+# Answers of file systems that have no hard links (or not to another one), or cannot flush a folder (FAT, CIFS, some of FUSE).
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
 
 
@@ -77,6 +77,12 @@ class LocalBackend:
         if not stat.S_ISREG(status.st_mode):
             raise NotFound(f"{name!r} in {self.description} is no file")
         return _info(name, status)
+
+    def local_file(self, name: str) -> Path:
+        """The file itself."""
+        with self._errors("get", name, absent=True):
+            _open_regular(self._folder / name, 0).close()
+        return self._folder / name
 
     @asynccontextmanager
     async def get(self, name: str, *, start: int = 0, length: int | None = None) -> AsyncGenerator[AsyncIterator[bytes], None]:
@@ -142,6 +148,11 @@ class LocalBackend:
 
     async def _fill(self, unfinished: _Unfinished, name: str, body: Body) -> None:
         left = body.size
+        given = body.take_over() if isinstance(body, SupportsTakeOver) else None
+        if given is not None:
+            with self._errors("put", name):
+                if await in_thread(unfinished.take_over, given, left):
+                    return
         async with body.open() as chunks:
             async for chunk in chunks:
                 left -= len(chunk)
@@ -177,6 +188,19 @@ class _Unfinished:
         while left:
             left = left[file.write(left) :]
 
+    def take_over(self, path: Path, size: int) -> bool:
+        """Another name for the file ``path`` instead of a copy of its bytes; False where that cannot be, as on another file system."""
+        try:
+            os.link(path, self._temp, dst_dir_fd=self._opened_folder(), follow_symlinks=False)
+        except OSError as exc:
+            if exc.errno in _NO_LINKS:
+                return False
+            raise
+        self._file = FileIO(self._temp, "rb", opener=self._open)
+        if os.fstat(self._file.fileno()).st_size != size:
+            raise IntegrityError(f"{path} is not of the {size} bytes that it was made with")
+        return True
+
     def finish(self, name: str, replace: bool) -> os.stat_result:
         folder, file = self._opened()
         os.fsync(file.fileno())
@@ -205,11 +229,15 @@ class _Unfinished:
         os.close(folder)
 
     def _opened(self) -> tuple[int, FileIO]:
-        if self._folder is None:
-            self._folder = _open_folder(self._path)
+        folder = self._opened_folder()
         if self._file is None:
             self._file = FileIO(self._temp, "xb", opener=self._open)
-        return self._folder, self._file
+        return folder, self._file
+
+    def _opened_folder(self) -> int:
+        if self._folder is None:
+            self._folder = _open_folder(self._path)
+        return self._folder
 
     def _open(self, name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._folder)

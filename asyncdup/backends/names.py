@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import secrets
 
 from asyncdup.errors import BadRequest
@@ -11,6 +12,8 @@ from asyncdup.errors import BadRequest
 # Begins no name that stock duplicity 3.2.1 recognises: it matches at the start (format specification, section 2.1), and takes
 # "NAME.tmp" for NAME, so a suffix would be read as a volume.
 TEMP_PREFIX = ".asyncdup-"
+
+_TEMP = re.compile(re.escape(TEMP_PREFIX) + "[0-9a-f]+-[0-9a-f]+-[0-9a-f]{12}")
 
 _counter = itertools.count()
 
@@ -38,3 +41,8 @@ def check_name(name: str, *, max_name: int | None = None) -> str:
 def temp_name() -> str:
     """A name for an object in the making that no other process, call or earlier attempt uses."""
     return f"{TEMP_PREFIX}{os.getpid():x}-{next(_counter):x}-{secrets.token_hex(6)}"
+
+
+def is_temp_name(name: str) -> bool:
+    """Whether ``temp_name`` made it: what a dead writer left under it is of no use to anybody. Locks have other names."""
+    return _TEMP.fullmatch(name) is not None

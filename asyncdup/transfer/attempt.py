@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import anyio
 
-from asyncdup.backends.base import Body
+from asyncdup.backends.base import Body, SupportsTakeOver
 from asyncdup.errors import RetryableError
 from asyncdup.transfer.policy import RetryPolicy
 
@@ -153,6 +153,15 @@ class MeteredBody:
         path: Path | None = getattr(self.body, "local_path", None)
         return path
 
+    def take_over(self) -> Path | None:
+        """The file, if the body inside is one that a backend may make its own by a link; then no byte of it is seen to move."""
+        body = self.body
+        if not isinstance(body, SupportsTakeOver):
+            return None
+        self.attempt.body_begun = True
+        self.attempt.request_sent(size=self.size)
+        return body.take_over()
+
     def open(self, start: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """As the body inside."""
         return self._open(start)
@@ -181,11 +190,12 @@ class _Taken:
         if self._handed:
             attempt.progress(self._handed)
             self._handed = 0
-        attempt.body_begun = True
         try:
             with attempt.own_wait():
                 chunk = await anext(self._chunks)
+            attempt.body_begun = True
         except StopAsyncIteration:
+            attempt.body_begun = True  # an empty body is sent, too
             attempt.request_sent(size=self._metered.size if self._metered.opaque else 0)
             raise
         self._handed = len(chunk)

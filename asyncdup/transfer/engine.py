@@ -22,13 +22,12 @@ from asyncdup.backends.bodies import BytesBody
 from asyncdup.errors import Drained
 from asyncdup.events import EventHub, Notice
 from asyncdup.transfer import verbs
-from asyncdup.transfer.failure import Failure
+from asyncdup.transfer.failure import Failure, sole
 from asyncdup.transfer.intervention import FlagFile, Intervention, attend, earlier_cause
 from asyncdup.transfer.lane import Gate, Lane, Permit
-from asyncdup.transfer.limits import Level, Memory, Room
+from asyncdup.transfer.limits import CLEANUP, Level, Memory, Room
 from asyncdup.transfer.ops import Call, OnStored, Op, Work
 from asyncdup.transfer.ordered import (
-    CLEANUP,
     IN_FLIGHT,
     OrderedReader,
     ReadItem,
@@ -135,8 +134,7 @@ class Engine:
         Raises:
             Drained: the engine takes nothing new.
         """
-        if self._drained:
-            raise self._drained
+        self.refuse_if_drained()
         act = self._action(lane.backend, verb, name, body, absent=absent, max_size=max_size)
         size = body.size if body is not None else 0
         work: Work[Any] = Work(act, body=body, size=size, after=after, on_stored=on_stored)
@@ -230,6 +228,11 @@ class Engine:
             for lane in self._lanes.values():
                 lane.backlog.close(self._drained)
 
+    def refuse_if_drained(self) -> None:
+        """Raise Drained after ``drain``: for a producer of what could not be submitted any more."""
+        if self._drained:
+            raise self._drained
+
     def statistics(self) -> EngineStatistics:
         """What it holds at this moment."""
         lanes = tuple(
@@ -265,7 +268,7 @@ class Engine:
             name=backend.description,
             spawn_linger=self._spawn_linger(backend),
         )
-        gate.ways = settings.intervention.ways()
+        gate.diary.ways = settings.intervention.ways()
         return Lane(backend, gate, Room("memory", items=BACKLOG, size=settings.memory, emit=emit), inline=wanted == 0)
 
     def _spawn_linger(self, backend: Backend) -> Callable[[Gate, Permit, Failure | None], object] | None:
@@ -342,22 +345,32 @@ async def open_engine(
     flag = await _flag(settings)
     room = Room("spool", items=None if spool_bytes is not None else slots + 2, size=spool_bytes, emit=settings.events.emit)
     spool = await Spool.create(spool_dir, room)
+    async with _running(settings, spool, flag) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def _running(settings: _Settings, spool: Spool, flag: FlagFile | None) -> AsyncGenerator[Engine, None]:
+    """The task group that everything runs in. A group of one exception is unwrapped here, at the public edge."""
     failure: BaseException | None = None
+    ended = "cancel"
     try:
         async with anyio.create_task_group() as tasks:
             engine = Engine(tasks, settings, spool, flag)
             try:
                 yield engine
                 await engine._settle()
-            except Drained:
-                await engine._runner.wait()  # what was accepted is finished (X3)
+            except BaseException as error:
+                if isinstance(sole(error), Drained):
+                    await engine._runner.wait()  # what was accepted is finished (X3)
                 raise
             finally:
                 tasks.cancel_scope.cancel()
+        ended = "end"
     except BaseExceptionGroup as group:
-        failure = _alone(group)
+        failure, ended = sole(group), "error"
     finally:
-        engine._close("end" if failure is None else "error")
+        engine._close(ended)
         await spool.aclose()
     if failure is not None:
         raise failure
@@ -389,11 +402,3 @@ async def _linger(backend: SupportsWaitIdle, gate: Gate, permit: Permit, failure
         await backend.wait_idle()
     finally:
         gate.release(permit)
-
-
-def _alone(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one exception of a group of one, however deep."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

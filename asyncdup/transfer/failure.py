@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 from asyncdup.errors import OperatorError, RetryableError, Scope
+
+E = TypeVar("E", bound=BaseException)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,10 +84,10 @@ def root_cause(error: RetryableError) -> Exception:
     return current
 
 
-def sole(error: Exception) -> Exception:
+def sole(error: E) -> E:
     """``error`` itself, or the one exception in a group of one, however deep (C6)."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = cast(E, error.exceptions[0])  # the members of an ExceptionGroup are Exceptions
     return error
 
 

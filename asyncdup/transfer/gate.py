@@ -211,6 +211,11 @@ def _wait_again(gate: GateState, trigger: Failed | GaveUp) -> Step:
     return replace(gate, state=State.WAITING, probing=False, space=trigger.space), (Action.REOPEN_EPISODE, Action.REVIEW)
 
 
+def _still_waiting(gate: GateState, trigger: Failed | GaveUp) -> Step:
+    """G6, G7: one episode, whoever fails. What had been let pass because only room was lacking waits, too, once anything else fails."""
+    return replace(gate, space=gate.space and trigger.space), ()
+
+
 def _open_after_backoff(gate: GateState, trigger: Succeeded) -> Step:
     """G2: an attempt that was in flight got through; a time that the server asked for is kept all the same (B2: never less)."""
     return (gate, ()) if gate.firm else _open(gate, trigger)
@@ -267,7 +272,18 @@ _ROWS: dict[State, tuple[Callable[..., Step], ...]] = {
     State.RUNNING: (_back_off, _give_up, _stay, _stay, _stay, _stay, _widen, _stay, _abort, _stop),
     State.BACKOFF: (_same_outage, _give_up, _open_after_backoff, _probe, _stay, _stay, _stay, _resume, _abort, _stop),
     State.PROBING: (_probe_failed, _give_up, _open, _stay, _probe_started, _probe_lost, _stay, _stay, _abort, _stop),
-    State.WAITING: (_stay, _stay, _stay, _stay, _stay, _stay, _stay, _resume, _abort, _stop),  # G2, G6, G7: only a person ends it
+    State.WAITING: (
+        _still_waiting,
+        _still_waiting,
+        _stay,
+        _stay,
+        _stay,
+        _stay,
+        _stay,
+        _resume,
+        _abort,
+        _stop,
+    ),  # G2, G6, G7: only a person ends it
     State.STOPPED: (_stay, _stay, _stay, _stay, _stay, _stay, _stay, _stay, _stay, _stay),
 }
 TABLE = {(state, trigger): act for state, row in _ROWS.items() for trigger, act in zip(_TRIGGERS, row, strict=True)}

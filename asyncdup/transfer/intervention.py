@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -71,6 +72,8 @@ class FlagFile:
         self.path = path
         self.earlier: dict[str, Any] | None = None  # what a process that is dead left behind (G10)
         self.holder: object | None = None  # the wait that it stands for: a second lane of ours that waits shares it
+        self._wanted = False  # a writing thread that was left behind must not create the flag after the wait is over
+        self._lock = threading.Lock()  # held while the flag is written or removed
         self._mine = b""
         self._mtime = 0
         self._strange: bytes | None = None  # content that was already complained about
@@ -87,24 +90,25 @@ class FlagFile:
         """Remove the flag of the dead process (G10)."""
         self.earlier = None
         if not self._mine:
-            await in_thread(self._remove_in_thread)
+            await in_thread(self._forget_in_thread)
 
     async def write(self, record: dict[str, Any]) -> None:
-        """Create the flag (N2). Raises OSError."""
+        """Create the flag (N2). Raises OSError. Cancelled, it may go on in its thread; ``remove`` is what ends it."""
         self.earlier = None
-        await in_thread(self._write_in_thread, json.dumps(record, indent=1, ensure_ascii=True).encode() + b"\n")
+        self._wanted = True
+        await in_thread(self._write_in_thread, json.dumps(record, indent=1, ensure_ascii=True).encode() + b"\n", abandon_on_cancel=True)
 
     async def look(self) -> tuple[Order | None, str]:
         """What the operator did with the flag since it was written, and content that makes no sense, once."""
         if not self._mine:
             return None, ""
-        return await in_thread(self._look_in_thread)
+        return await in_thread(self._look_in_thread, abandon_on_cancel=True)  # a dead mount must not hold up a Ctrl-C
 
     async def remove(self) -> None:
         """The wait is over. A file that is gone is no error, nor is one that cannot be removed: the next run will report it."""
-        if self._mine:
-            with anyio.move_on_after(CLEANUP, shield=True), suppress(OSError):
-                await in_thread(self._remove_in_thread, abandon_on_cancel=True)
+        self._wanted = False
+        with anyio.move_on_after(CLEANUP, shield=True), suppress(OSError):
+            await in_thread(self._remove_in_thread, abandon_on_cancel=True)
 
     def _check_in_thread(self) -> None:
         try:
@@ -130,15 +134,18 @@ class FlagFile:
         self.earlier = record
 
     def _write_in_thread(self, content: bytes) -> None:
-        temporary = self._create(content)
-        try:
-            os.rename(temporary, self.path)
-        except OSError:
-            os.unlink(temporary)
-            raise
-        self._mine = content
-        self._mtime = os.stat(self.path).st_mtime_ns
-        self._strange = None
+        with self._lock:
+            if not self._wanted:
+                return
+            temporary = self._create(content)
+            try:
+                os.rename(temporary, self.path)
+            except OSError:
+                os.unlink(temporary)
+                raise
+            self._mine = content
+            self._mtime = os.stat(self.path).st_mtime_ns
+            self._strange = None
 
     def _create(self, content: bytes) -> Path:
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
@@ -183,7 +190,13 @@ class FlagFile:
         return content[:80].decode("utf-8", "backslashreplace")
 
     def _remove_in_thread(self) -> None:
-        self._mine = b""
+        with self._lock:
+            mine, self._mine = self._mine, b""
+            if mine:
+                with suppress(FileNotFoundError):
+                    os.unlink(self.path)
+
+    def _forget_in_thread(self) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self.path)
 
@@ -221,10 +234,10 @@ class _Wait:
             self._flag.holder = self
         self._resume_all = resume_all
         self._emit = emit
-        self._entry = gate.entries
+        self._entry = gate.diary.entries
 
     async def run(self) -> None:
-        limit = self._gate.episode_since + self._intervention.timeout if self._intervention.timeout else None
+        limit = self._gate.diary.episode_since + self._intervention.timeout if self._intervention.timeout else None
         try:
             await self._raise_flag()
             while self._waits():
@@ -241,7 +254,7 @@ class _Wait:
                 self._flag.holder = None
 
     def _waits(self) -> bool:
-        return self._gate.state is State.WAITING and self._gate.entries == self._entry
+        return self._gate.state is State.WAITING and self._gate.diary.entries == self._entry
 
     async def _raise_flag(self) -> None:
         if self._flag is None:
@@ -249,7 +262,7 @@ class _Wait:
         try:
             await self._flag.write(self._record())
         except OSError as error:
-            self._say(f"the flag {self._flag.path} cannot be written ({error}); resume by another way: {', '.join(self._gate.ways)}")
+            self._say(f"the flag {self._flag.path} cannot be written ({error}); resume by another way: {', '.join(self._gate.diary.ways)}")
 
     async def _look(self) -> None:
         if self._flag is None:
@@ -263,7 +276,7 @@ class _Wait:
             self._resume_all(f"flag {order}" if order != "resume" else "flag: resume")
 
     def _record(self) -> dict[str, Any]:
-        failure = self._gate.failure
+        failure = self._gate.diary.failure
         return {
             "version": VERSION,
             "program": "asyncdup",
@@ -277,7 +290,7 @@ class _Wait:
             "message": describe(failure.root) if failure else "",
             "hint": (failure.hint if failure else None) or "",
             "attempts": self._gate.attempts,
-            "resume": list(self._gate.ways),
+            "resume": list(self._gate.diary.ways),
         }
 
     def _say(self, message: str) -> None:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import anyio
@@ -15,8 +16,9 @@ import anyio.lowlevel
 
 from asyncdup.backends.base import Backend
 from asyncdup.errors import BackendError, InterruptedByOperator, LaneUnavailable, NotFound, Precondition
-from asyncdup.events import Blocked, EpisodeClosed, EpisodeOpened, Event, GateChanged, Notice, Unblocked
+from asyncdup.events import Event
 from asyncdup.transfer import gate as table
+from asyncdup.transfer.diary import Diary
 from asyncdup.transfer.failure import Failure, describe
 from asyncdup.transfer.gate import NEEDS_ROOM, Action, GateState, State
 from asyncdup.transfer.limits import Level, Memory, Room, Ticket
@@ -28,11 +30,10 @@ EXTRA_CONTROL = 2  # attempts of level CONTROL that may run beside the slots (S6
 
 @dataclass(slots=True, eq=False)
 class Permit:
-    """The right to run one attempt. ``slot`` counts from 0; ``probe``: this is the one attempt of PROBING."""
+    """The right to run one attempt. ``slot`` counts from 0; ``memory``: bytes that it holds."""
 
     ticket: Ticket
     slot: int
-    probe: bool
     memory: int
 
 
@@ -43,13 +44,20 @@ class _Waiter:
     permit: Permit | None = None
 
 
+def _rank(waiter: _Waiter) -> tuple[Level, int]:
+    return waiter.ticket.rank
+
+
 class Gate:
     """Lets attempts of one lane start, or wait, or be refused. ``resume`` and ``abort`` are the operator's (R1).
 
     Args:
         limit: attempts at once. ``serial``: one call at a time whatever the verb (S8).
         spawn_linger: called with the gate and a permit whose call was abandoned; it must call ``release`` when the call has returned (T5).
-        ways: the commands by which the operator can resume, for the announcement (N1).
+
+    Attributes:
+        diary: what it remembers of its past.
+        resumes: times that all streaks were cleared.
     """
 
     def __init__(
@@ -69,25 +77,19 @@ class Gate:
         self.serial = serial
         self.name = name
         self.rng = rng or random.Random()
-        self.ways: Sequence[str] = ()
-        self.entries = 0  # times that WAITING was entered
+        self.diary = Diary(name, emit)
         self.resumes = 0  # times that all streaks were cleared; an op compares it with the number it has seen
-        self.failure: Failure | None = None  # the last failure of the lane
         self._table = GateState()
-        self._emit = emit
         self._memory = memory or Memory(1 << 62)
         self._memory.on_room(self, self._review)
         self._spawn_linger = spawn_linger
-        self._waiters: list[_Waiter] = []
+        self._waiters: list[_Waiter] = []  # in order of rank
         self._running: set[Permit] = set()
+        self._probe: Permit | None = None  # the one attempt of PROBING; an earlier probe may still run, and is none any more
         self._lingering: set[str] = set()  # names whose abandoned call may still write
         self._streak = Streak()
         self._changed = anyio.Event()
         self._widened = -math.inf
-        self._held = 0.0  # seconds of finished holds; ``_held_since`` is the start of the present one
-        self._held_since: float | None = None
-        self._closed_since: float | None = None
-        self.episode_since = 0.0  # when the last episode was opened
 
     # What one may ask
 
@@ -119,16 +121,14 @@ class Gate:
     @property
     def episode(self) -> str:
         """The id of the open episode, empty if there is none."""
-        return self._episode_id(self._table.episode) if self._table.episode else ""
-
-    def held(self) -> float:
-        """Seconds spent waiting for the operator or in a pause so far: they do not count as elapsed (B5)."""
-        return self._held + (0.0 if self._held_since is None else anyio.current_time() - self._held_since)
+        return self.diary.episode_id(self._table)
 
     # What the operator may say
 
     def resume(self, by: str = "api") -> None:
         """Go on: one probe, then all. Idempotent; without effect unless the gate is in WAITING or BACKOFF (R1, R2)."""
+        if self.state is State.WAITING:
+            self.diary.resumed_by = by
         self._step(table.Resumed(), by)
 
     def abort(self, by: str = "api") -> None:
@@ -162,7 +162,7 @@ class Gate:
     async def enter(self, ticket: Ticket) -> Permit | None:
         """Wait until an attempt may start. The permit must be given back by ``release``. None: the lane has stopped, see ``refusal``."""
         waiter = _Waiter(ticket, anyio.Event())
-        self._waiters.append(waiter)
+        bisect.insort(self._waiters, waiter, key=_rank)
         try:
             self._review()
             while waiter.permit is None:
@@ -176,6 +176,11 @@ class Gate:
         if waiter.permit is None:
             self._withdraw(waiter)
         return waiter.permit
+
+    def promote(self, ticket: Ticket, level: Level) -> None:
+        """Let an op go before others from now on (O2)."""
+        ticket.level = level
+        self._waiters.sort(key=_rank)
 
     def release(self, permit: Permit) -> None:
         """The attempt, or the call that it left behind, is over."""
@@ -204,8 +209,8 @@ class Gate:
         """The attempt ended with an error that is not retried. An answer about the object shows that the lane works; else nothing is shown."""
         if isinstance(error, (NotFound, Precondition)):
             self.succeeded(permit)
-        elif permit.probe:
-            self._step(table.ProbeLost())
+        else:
+            self._lose_probe(permit)
 
     def progressed(self) -> None:
         """A running attempt has moved bytes (G3)."""
@@ -224,35 +229,38 @@ class Gate:
         A failure is the lane's if its scope is, or if the gate is not RUNNING (B1). Several attempts that were in flight when the gate closed
         are one failure of the lane: else a short outage would use up a limited number of attempts at once.
         """
-        if self.state in (State.WAITING, State.STOPPED):
-            return Retry(delay=0.0, at_gate=True)  # to the gate, which holds or refuses it
-        self.failure = failure
-        if self.state is State.RUNNING and failure.scope == "op" and not (failure.operator and policy.mode == "wait"):
+        state, probe = self.state, permit is self._probe
+        passing = self._table.space and permit.ticket.verb not in NEEDS_ROOM  # lack of room does not concern it
+        if failure.scope == "op" and (state is State.RUNNING or passing) and not (failure.operator and policy.mode == "wait"):
             return self._failed_alone(failure, streak, policy)
-        if self.state is State.RUNNING:
+        if state in (State.WAITING, State.STOPPED):
+            self._step(table.Failed(until=0.0, space=failure.space))
+            return Retry(delay=0.0, at_gate=True)  # to the gate, which holds or refuses it
+        self.diary.failure = failure
+        if state is State.RUNNING:
             self._begin_streak(streak)
-            self._streak.failures += 1
-        elif permit.probe:
-            self._streak.failures += 1
-        elif not failure.operator and failure.retry_after is None:
+        elif not probe and not failure.operator and failure.retry_after is None:
             self._step(table.Failed(until=0.0, space=failure.space))
             return Retry(delay=0.0, at_gate=True)
+        self._streak.failures += state is State.RUNNING or probe
         return self._decide(permit, failure)
 
     def _decide(self, permit: Permit, failure: Failure) -> Retry | GiveUp:
         now = anyio.current_time()
-        verdict = self.policy.decide(self._streak.failures, self._streak.elapsed(now, self.held()), failure, self.rng)
+        verdict = self.policy.decide(self._streak.failures, self._streak.elapsed(now, self.diary.held()), failure, self.rng)
         if isinstance(verdict, GiveUp):
             self._step(table.GaveUp(hold=verdict.hold, space=failure.space), describe(failure.root))
             return verdict
-        again = table.Failed(until=now + verdict.delay, probe=permit.probe, firm=verdict.firm, space=failure.space)
+        again = table.Failed(until=now + verdict.delay, probe=permit is self._probe, firm=verdict.firm, space=failure.space)
         self._step(again, describe(failure.root))
         return replace(verdict, at_gate=True)
 
     def _failed_alone(self, failure: Failure, streak: Streak, policy: RetryPolicy) -> Retry | GiveUp:
         """An op-scoped failure. In mode ``intervention`` an op that gives up holds the lane: a set is not complete without it (K2)."""
+        if self.state is not State.WAITING:
+            self.diary.failure = failure
         streak.failures += 1
-        elapsed = streak.elapsed(anyio.current_time(), self.held())
+        elapsed = streak.elapsed(anyio.current_time(), self.diary.held())
         verdict = policy.decide(streak.failures, elapsed, failure, self.rng)
         if isinstance(verdict, GiveUp) and verdict.hold:
             self._step(table.GaveUp(hold=True, space=failure.space), describe(failure.root))
@@ -260,7 +268,7 @@ class Gate:
 
     def give_up(self, failure: Failure) -> None:
         """The lane gives up by mode, whatever the streak says: an abandoned call has kept it for too long."""
-        self.failure = failure
+        self.diary.failure = failure
         if self.policy.mode != "wait":
             self._step(table.GaveUp(hold=self.policy.mode == "intervention"), describe(failure.root))
 
@@ -282,20 +290,25 @@ class Gate:
 
     def _withdraw(self, waiter: _Waiter) -> None:
         if waiter.permit is not None:
-            if waiter.permit.probe:
-                self._step(table.ProbeLost())
+            self._lose_probe(waiter.permit)
             self.release(waiter.permit)
         elif waiter in self._waiters:
             self._waiters.remove(waiter)
             self._memory.withdraw(self)
 
+    def _lose_probe(self, permit: Permit) -> None:
+        if permit is self._probe:
+            self._step(table.ProbeLost())
+
     def _review(self) -> None:
         """Start whatever may start, in order of rank. Called after every change that could let something start."""
         self._memory.withdraw(self)
-        for waiter in sorted(self._waiters, key=lambda waiter: waiter.ticket.rank):
+        for waiter in tuple(self._waiters):
             ticket = waiter.ticket
             if not self._admits(ticket):
-                continue
+                if ticket.level is Level.CONTROL or self._table.space or ticket.name in self._lingering:
+                    continue
+                break  # those behind it wait for the same
             if not self._memory.take(ticket.memory, self):
                 break  # nobody overtakes: a large object would wait for ever behind small ones
             self._grant(waiter)
@@ -303,26 +316,28 @@ class Gate:
     def _admits(self, ticket: Ticket) -> bool:
         if ticket.name in self._lingering:
             return False
-        limit = self.limit
-        if ticket.level is Level.CONTROL and not self.serial:
-            limit += EXTRA_CONTROL
-        return table.may_start(self._table, ticket.verb, running=len(self._running), limit=limit)
+        if self.serial:
+            return table.may_start(self._table, ticket.verb, running=len(self._running), limit=1)
+        control = ticket.level is Level.CONTROL
+        running = sum((permit.ticket.level is Level.CONTROL) == control for permit in self._running)
+        return table.may_start(self._table, ticket.verb, running=running, limit=EXTRA_CONTROL if control else self.limit)
 
     def _grant(self, waiter: _Waiter) -> None:
         ticket = waiter.ticket
         taken = {permit.slot for permit in self._running}
         slot = next(number for number in range(len(taken) + 1) if number not in taken)
-        waiter.permit = Permit(ticket, slot, table.is_probe(self._table, ticket.verb), ticket.memory)
+        waiter.permit = Permit(ticket, slot, ticket.memory)
         self._running.add(waiter.permit)
         self._waiters.remove(waiter)
-        if waiter.permit.probe:
+        if table.is_probe(self._table, ticket.verb):
+            self._probe = waiter.permit
             self._step(table.ProbeStarted())
         waiter.woken.set()
 
     def refusal(self, ticket: Ticket) -> Exception:
         """What an op raises at a lane that has stopped: its own root cause, or LaneUnavailable from the lane's if it was never tried (B5);
         InterruptedByOperator if the operator or the time limit stopped it (R1, G8)."""
-        cause = ticket.last or self.failure
+        cause = ticket.last or self.diary.failure
         hint, root = (cause.hint, cause.root) if cause else (None, None)
         refused: BackendError | InterruptedByOperator
         if self._table.aborted:
@@ -341,55 +356,23 @@ class Gate:
     def _step(self, trigger: table.Trigger, why: str = "") -> None:
         before = self._table
         self._table, actions = table.step(before, trigger)
+        if not self._table.probing:
+            self._probe = None
+        if self._table.state is not before.state:
+            self._widened = anyio.current_time()  # the success that opened the gate does not widen it
         if self._table.state is not before.state or self._table.pauses != before.pauses:
-            self._note_change(before, why)
+            self.diary.note_change(before, self._table, why)
+            self._changed.set()
+            self._changed = anyio.Event()
+        for action in actions:
+            self.diary.note_episode(action, before, self._table, why)
         if Action.CLEAR_STREAKS in actions:
             self._streak.failures = 0
             self.resumes += 1
-        if Action.OPEN_EPISODE in actions:
-            self._open_episode()
-        if Action.REOPEN_EPISODE in actions:
-            self._emit(Notice(lane=self.name, message=f"{self.name}: still failing after resume, waiting again: {self._cause()}"))
-        if Action.CLOSE_EPISODE in actions:
-            waited = anyio.current_time() - self.episode_since
-            self._emit(EpisodeClosed(lane=self.name, episode=self._episode_id(before.episode), by=why or "success", waited=waited))
         if Action.REVIEW in actions:
             self._review()
             for waiter in self._waiters:
                 waiter.woken.set()
-
-    def _note_change(self, before: GateState, why: str) -> None:
-        now = anyio.current_time()
-        state = self._table.state
-        if state is not before.state:
-            self._widened = now  # the success that opened the gate does not widen it
-            self._emit(GateChanged(lane=self.name, state=state.name, why=why))
-            self.entries += state is State.WAITING
-        holds = state is State.WAITING or self.paused
-        if holds and self._held_since is None:
-            self._held_since = now
-        elif not holds and self._held_since is not None:
-            self._held, self._held_since = self._held + now - self._held_since, None
-        shut = state is not State.RUNNING or self.paused
-        if shut and self._closed_since is None:
-            self._closed_since = now
-            self._emit(Blocked(lane=self.name, what="gate"))
-        elif not shut and self._closed_since is not None:
-            self._emit(Unblocked(lane=self.name, what="gate", seconds=now - self._closed_since))
-            self._closed_since = None
-        self._changed.set()
-        self._changed = anyio.Event()
-
-    def _open_episode(self) -> None:
-        self.episode_since = anyio.current_time()
-        hint = (self.failure.hint if self.failure else None) or ""
-        self._emit(EpisodeOpened(lane=self.name, episode=self.episode, error=self._cause(), hint=hint, resume=tuple(self.ways)))
-
-    def _episode_id(self, number: int) -> str:
-        return f"{self.name or 'lane'}#{number}"
-
-    def _cause(self) -> str:
-        return describe(self.failure.root) if self.failure else "no failure known"
 
 
 class Lane:

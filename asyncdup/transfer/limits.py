@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import anyio
+import anyio.lowlevel
 
 from asyncdup.errors import AsyncdupError
 from asyncdup.events import Blocked, Event, Unblocked
 from asyncdup.transfer.failure import Failure
+
+# Seconds that a clean-up may take: a dead network mount or a connection that does not close must not hold up the end.
+CLEANUP = 10.0
 
 
 class Level(IntEnum):
@@ -113,13 +117,14 @@ class Room:
         self._size = size
         self._emit = emit
         self._places: set[Place] = set()
+        self._used = 0  # bytes: the sum of their sizes
         self._waiters: list[_Waiter] = []
         self._closed: AsyncdupError | None = None
 
     @property
     def used(self) -> int:
         """Bytes."""
-        return sum(place.size for place in self._places)
+        return self._used
 
     @property
     def held(self) -> int:
@@ -143,6 +148,7 @@ class Room:
             self.review()
             if waiter.place is None:
                 await self._wait(waiter)
+            await anyio.lowlevel.checkpoint_if_cancelled()  # a place must not be lost with a task that is about to end
         except BaseException:
             self._withdraw(waiter)
             raise
@@ -155,12 +161,15 @@ class Room:
         """Free the room of ``place``. Idempotent."""
         if place in self._places:
             self._places.remove(place)
+            self._used -= place.size
             self.review()
 
     def resize(self, place: Place, size: int) -> None:
         """The true size is known now."""
-        place.size = size
-        self.review()
+        if place in self._places:
+            self._used += size - place.size
+            place.size = size
+            self.review()
 
     def close(self, error: AsyncdupError) -> None:
         """Let nobody in any more: those who wait, and come, get ``error``."""
@@ -180,6 +189,7 @@ class Room:
                 self._waiters.remove(waiter)
                 waiter.place = Place(waiter.size)
                 self._places.add(waiter.place)
+                self._used += waiter.size
                 waiter.granted.set()
 
     def _fits(self, size: int) -> bool:
@@ -187,7 +197,7 @@ class Room:
             return True
         if self._items is not None and self.held >= self._items:
             return False
-        return self._size is None or self.used + size <= self._size
+        return self._size is None or self._used + size <= self._size
 
     async def _wait(self, waiter: _Waiter) -> None:
         if waiter.granted.is_set():

@@ -14,32 +14,36 @@ from typing import Any, Generic, Self, TypeVar
 
 import anyio
 
-from asyncdup.backends.base import Body, ObjectInfo
+from asyncdup.backends.base import Body, ObjectInfo, SupportsLocalFiles
 from asyncdup.errors import Drained, IntegrityError
 from asyncdup.events import Event, Notice
-from asyncdup.transfer.failure import add_note, describe
+from asyncdup.transfer.download import Download
+from asyncdup.transfer.failure import add_note, describe, sole
+from asyncdup.transfer.in_place import InPlace
 from asyncdup.transfer.lane import Lane
-from asyncdup.transfer.limits import Level, Ticket
+from asyncdup.transfer.limits import CLEANUP, Level, Ticket
 from asyncdup.transfer.ops import Call, OnStored, Op, Work
 from asyncdup.transfer.runner import Runner
 from asyncdup.transfer.spool import Spool, SpoolFile
-from asyncdup.transfer.verbs import Download
 
 Out = TypeVar("Out")
 
 FETCHES = 3  # of an object whose bytes are not what was expected (O7)
 IN_FLIGHT = 4 << 20  # bytes: what an attempt that streams to or from a file holds in memory at a time
 UNKNOWN = 32 << 20  # bytes of room for an object of unknown size
-CLEANUP = 10.0  # seconds that leaving may wait for cancelled ops; the engine's end waits for the rest
 
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """An object to be read, and what is known of it. ``digests``: ``hashlib`` name to hex digest; all are checked."""
+    """An object to be read, and what is known of it. ``digests``: ``hashlib`` name to hex digest; all are checked.
+
+    ``in_place``: the item may be a link to the object itself where that is a local file, so its file must not be written to.
+    """
 
     name: str
     size: int | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
+    in_place: bool = False
 
 
 class ReadItem:
@@ -171,7 +175,7 @@ class OrderedReader(Generic[Out]):
 
     def _promote(self, head: Op[ReadItem]) -> None:
         """The consumer waits for it: it goes before other data, and past the spool's bound (O2)."""
-        head.ticket.level = Level.HEAD
+        self._lane.gate.promote(head.ticket, Level.HEAD)
         self._spool.room.review()
 
 
@@ -201,7 +205,7 @@ class _Fetch:
         request = self._request
         file = await self._spool.for_reading(UNKNOWN if request.size is None else request.size, self._ticket)
         try:
-            download = Download(self._lane.backend, request.name, file.path, size=request.size, digests=request.digests)
+            download = self._download(file.path)
             try:
                 size = await self._verified(call, download)
             finally:
@@ -211,7 +215,13 @@ class _Fetch:
             raise
         return ReadItem(request.name, size, file)
 
-    async def _verified(self, call: Call, download: Download) -> int:
+    def _download(self, path: Path) -> Download | InPlace:
+        request, backend = self._request, self._lane.backend
+        if request.in_place and isinstance(backend, SupportsLocalFiles):
+            return InPlace(backend, request.name, path, size=request.size, digests=request.digests)
+        return Download(backend, request.name, path, size=request.size, digests=request.digests)
+
+    async def _verified(self, call: Call, download: Download | InPlace) -> int:
         for _ in range(FETCHES - 1):
             try:
                 return await self._fetch(call, download)
@@ -220,7 +230,7 @@ class _Fetch:
                 download.restart()
         return await self._fetch(call, download)
 
-    async def _fetch(self, call: Call, download: Download) -> int:
+    async def _fetch(self, call: Call, download: Download | InPlace) -> int:
         await call(download.attempt)
         return download.check()
 
@@ -241,21 +251,29 @@ class Writer:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if error is None:
             await self.aclose()
-        elif isinstance(error, Drained):
+        elif isinstance(sole(error), Drained):
             await self._wait()
         else:
             await self._cancel()
 
     async def put(
-        self, name: str, body: Body, *, after: Sequence[Op[Any]] = (), on_stored: OnStored | None = None, metadata: bool = False
+        self,
+        name: str,
+        body: Body,
+        *,
+        after: Sequence[Op[Any]] = (),
+        on_stored: OnStored | None = None,
+        absent: bool = False,
+        metadata: bool = False,
     ) -> Op[ObjectInfo]:
-        """Accept an object; waits while a bound is reached.
+        """Accept an object; waits while a bound is reached. Arguments as of ``Engine.submit``.
 
         Raises:
+            Drained: the engine takes nothing new.
             Exception: the failure of an earlier put of this writer, so that a producer does not go on in vain.
         """
         self._raise_failures()
-        op = await self._submit(name, body, after=after, on_stored=on_stored, metadata=metadata)
+        op = await self._submit(name, body, after=after, on_stored=on_stored, absent=absent, metadata=metadata)
         op.observed = True  # its error is raised here
         self._pending.append(op)
         return op

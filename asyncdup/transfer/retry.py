@@ -119,7 +119,7 @@ class _Call(Generic[T]):
         if self._resumes != self._gate.resumes:
             self._resumes, self._streak.failures = self._gate.resumes, 0  # G7
         if not self._streak.failures:
-            self._streak.begin(now, self._gate.held())
+            self._streak.begin(now, self._gate.diary.held())
         return permit
 
     async def _attempt(self, permit: Permit) -> Done[T] | Retry | GiveUp | Exception:
@@ -195,7 +195,7 @@ class _Call(Generic[T]):
         self._gate.progressed()
 
     def _durable(self) -> None:
-        self._streak.begin(anyio.current_time(), self._gate.held())
+        self._streak.begin(anyio.current_time(), self._gate.diary.held())
         self._gate.durable()
 
     def _finished(self, attempt: Attempt, began: float, error: BaseException | None, outcome: _Outcome) -> None:

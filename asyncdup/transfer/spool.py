@@ -16,9 +16,7 @@ import anyio
 
 from asyncdup.backends.bodies import FileBody
 from asyncdup.threads import in_thread
-from asyncdup.transfer.limits import Level, Place, Room, Ticket
-
-CLEANUP = 10.0  # seconds that removing files may take: a dead network mount must not hold the end of the engine
+from asyncdup.transfer.limits import CLEANUP, Level, Place, Room, Ticket
 
 
 class Spool:
@@ -111,6 +109,10 @@ class SpoolBody:
     @property
     def local_path(self) -> Path | None:
         """The file, for a backend that takes files; until ``release``."""
+        return self._body.path
+
+    def take_over(self) -> Path:
+        """The file, for a backend that makes it its own by a link: nobody writes to it any more, and ``release`` only removes this name."""
         return self._body.path
 
     @property

@@ -15,10 +15,10 @@ import anyio
 import pytest
 
 from asyncdup.backends import local
-from asyncdup.backends.bodies import CHUNK, BytesBody
+from asyncdup.backends.bodies import CHUNK, BytesBody, FileBody
 from asyncdup.backends.local import LocalBackend
 from asyncdup.backends.oserrors import classify
-from asyncdup.errors import BadRequest, NotFound, OperatorError, Precondition, RetryableError
+from asyncdup.errors import BadRequest, IntegrityError, NotFound, OperatorError, Precondition, RetryableError
 from asyncdup.threads import in_thread
 
 BODY = BytesBody(b"body")
@@ -306,3 +306,58 @@ async def test_cancelling_at_any_step_of_a_put_leaves_no_file_and_no_handle(
             break
     assert step >= 3
     assert len(os.listdir("/proc/self/fd")) <= open_before
+
+
+class GivenUp(FileBody):
+    """A body as the spool has them: its file is given up."""
+
+    def take_over(self) -> Path:
+        return self.path
+
+
+async def test_a_file_that_is_given_up_is_linked_and_not_copied(tmp_path: Path) -> None:
+    spooled = tmp_path / "spooled"
+    spooled.write_bytes(b"volume")
+    backend = LocalBackend(tmp_path / "target")
+
+    info = await backend.put("x", GivenUp(spooled, 6))
+
+    assert info.size == 6
+    assert (tmp_path / "target" / "x").stat().st_ino == spooled.stat().st_ino
+    assert await names(backend) == ["x"]
+
+
+async def test_a_file_that_may_still_change_is_copied(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_bytes(b"volume")
+    backend = LocalBackend(tmp_path / "target")
+
+    await backend.put("x", FileBody(own, 6))
+
+    assert (tmp_path / "target" / "x").stat().st_ino != own.stat().st_ino
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM])
+async def test_where_no_link_can_be_made_a_file_that_is_given_up_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    spooled = tmp_path / "spooled"
+    spooled.write_bytes(b"volume")
+    backend = LocalBackend(tmp_path / "target")
+    failing(monkeypatch, "link", code)
+
+    await backend.put("x", GivenUp(spooled, 6))
+
+    assert await read(backend, "x") == b"volume"
+    assert await names(backend) == ["x"]
+
+
+async def test_a_given_up_file_of_another_size_is_refused(tmp_path: Path) -> None:
+    spooled = tmp_path / "spooled"
+    spooled.write_bytes(b"volum")
+    backend = LocalBackend(tmp_path / "target")
+
+    with pytest.raises(IntegrityError):
+        await backend.put("x", GivenUp(spooled, 6))
+
+    assert await names(backend) == []
