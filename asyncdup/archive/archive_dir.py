@@ -13,9 +13,11 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from asyncdup.archive.local_disk import writing_in
 from asyncdup.errors import LockedError
 
 TEMPORARY = ".asyncdup-"
+OPTION = "--archive-dir"
 
 # POSIX record locks do not exclude two holders within one process, so this does (P10).
 _held: set[tuple[int, int]] = set()
@@ -76,20 +78,24 @@ class ArchiveDir:
     def write(self, name: str, data: bytes) -> None:
         """Store ``data`` under ``name``, whole or not at all, durably."""
         temporary = self.temporary(name)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        with (
+            writing_in(self.path, OPTION),
+            open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file,
+        ):
             file.write(data)
         self.adopt(temporary, name)
 
     def adopt(self, temporary: Path, name: str) -> None:
         """Give a finished file its name, durably."""
-        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.chmod(temporary, 0o600)
-        os.rename(temporary, self.path / name)
-        self._sync()
+        with writing_in(self.path, OPTION):
+            descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.chmod(temporary, 0o600)
+            os.rename(temporary, self.path / name)
+            self._sync()
 
     def read(self, name: str) -> bytes:
         """The content of a cached file. Raises FileNotFoundError."""

@@ -70,18 +70,18 @@ class Assembly:
         """Raises what the engine, a codec or the format reader raises; problems of single entries go to the merger's callback."""
         for needed in self._needed:
             self._sets[needed.index].left += 1
-        requests = [ReadRequest(n.name, n.size, _digests(n.hashes)) for n in self._needed]
-        async with self._engine.read_ordered(self._lane, requests) as items, anyio.create_task_group() as tasks:
-            try:
+        requests = [ReadRequest(n.name, n.size, _digests(n.hashes), in_place=True) for n in self._needed]
+        try:
+            async with self._engine.read_ordered(self._lane, requests) as items, anyio.create_task_group() as tasks:
                 for stream in self._sets:
                     tasks.start_soon(stream.decode)
                 while (index := self._merger.needs()) is not None:
                     await self._advance(index, items)
                 await in_thread(self._merger.finish)
-            finally:
                 tasks.cancel_scope.cancel()
-                for stream in self._sets:
-                    stream.discard()
+        finally:
+            for stream in self._sets:
+                stream.discard()  # once nobody reads them any more
 
     async def _advance(self, index: int, items: OrderedReader[ReadItem]) -> None:
         stream = self._sets[index]

@@ -3,29 +3,36 @@
 Three files beside the cached manifests, named so that stock duplicity passes over them: ``asyncdup-journal-T`` (JSON lines, below),
 ``asyncdup-journal-T.sigtar`` and ``asyncdup-journal-T.files`` (signature members and file-list lines written so far, plain). The first line
 says what the run is; a volume's line is written, and the two side files are fsynced, before the volume is sent; a ``stored`` line follows
-when it is durable at the target. So the journal never knows less than the target.
+when it is durable at the target. So a volume that the journal does not know may be removed from the target, and no other.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from asyncdup.archive.local_disk import writing_in
 from asyncdup.archive.produce import Bound, Cut
 from asyncdup.formats.names import SetId, SetType, format_time
 
 PREFIX = "asyncdup-journal-"
+OPTION = "--archive-dir"  # says where else the folder may be
 BUFFER = 1 << 20  # bytes of side-file data kept before they are written
+_SIGTAR, _FILES, _NEW = ".sigtar", ".files", ".new"
+_BESIDE = (_SIGTAR, _FILES, _NEW)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunHead:
-    """What must be the same for a run to be gone on with. ``form``: suffix of the volumes and the keys; ``rules``: a digest of the selection."""
+    """What must be the same for a run to be gone on with.
+
+    ``form``: suffix of the volumes, maker of the deltas, keys; ``rules``: a digest of the selection; ``prefixes``: of the names.
+    """
 
     type: SetType
     start: int | None
@@ -34,6 +41,7 @@ class RunHead:
     form: str
     rules: str
     hostname: str
+    prefixes: str = ""
 
     @property
     def set_id(self) -> SetId:
@@ -71,11 +79,13 @@ class SideFile:
 
     def __init__(self, path: Path, size: int) -> None:
         self.size = size
+        self._folder = path.parent
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
-        self._file.truncate(size)
-        self._file.seek(size)
+        with writing_in(self._folder, OPTION):
+            self._file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+            self._file.truncate(size)
+            self._file.seek(size)
 
     def append(self, data: bytes) -> None:
         """Take bytes; they count in ``size`` at once."""
@@ -89,7 +99,8 @@ class SideFile:
     def sync(self) -> None:
         """All that was appended is on the disk when this returns."""
         self._write()
-        os.fdatasync(self._file.fileno())
+        with writing_in(self._folder, OPTION):
+            os.fdatasync(self._file.fileno())
 
     def read(self) -> Iterator[bytes]:
         """The whole content, in pieces of a MiB."""
@@ -107,8 +118,9 @@ class SideFile:
         data = memoryview(b"".join(self._pending))
         self._pending.clear()
         self._pending_bytes = 0
-        while data:
-            data = data[self._file.write(data) :]
+        with writing_in(self._folder, OPTION):
+            while data:
+                data = data[self._file.write(data) :]
 
 
 class Journal:
@@ -118,10 +130,11 @@ class Journal:
         self.head = head
         self.lines = lines
         base = _base(folder, head.end)
-        self._paths = [base, base.with_name(base.name + ".sigtar"), base.with_name(base.name + ".files")]
+        self._paths = [base, *_side_files(base)]
         self.sigtar = SideFile(self._paths[1], sigtar)
         self.files = SideFile(self._paths[2], files)
-        self._log = FileIO(os.open(base, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a")
+        with writing_in(folder, OPTION):
+            self._log = FileIO(os.open(base, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a")
 
     @classmethod
     def begin(cls, folder: Path, head: RunHead) -> Journal:
@@ -135,15 +148,8 @@ class Journal:
     @classmethod
     def resume(cls, folder: Path, state: State, upto: int) -> Journal:
         """Go on after volume ``upto``: what the side files hold beyond it is cut off, and later volumes are forgotten."""
+        rewind(folder, state, upto)
         note = state.volumes.get(upto)
-        discard_log = _base(folder, state.head.end)
-        temporary = discard_log.with_name(discard_log.name + ".new")
-        lines = [{"v": 1, **asdict(state.head)}]
-        for number in range(1, upto + 1):
-            lines += [_volume_line(state.volumes[number]), {"stored": number}]
-        _write_durably(temporary, b"".join(_encode(line) for line in lines))
-        os.rename(temporary, discard_log)
-        _sync_folder(folder)
         if note is None:
             return cls(folder, state.head)
         return cls(folder, state.head, sigtar=note.sigtar, files=note.files, lines=note.lines)
@@ -155,8 +161,9 @@ class Journal:
         self._append(_volume_line(note))
 
     def stored(self, number: int) -> None:
-        """When a volume is durable at the target."""
-        self._append({"stored": number})
+        """When a volume is durable at the target. After ``close``, by a transfer that outlived its run, it is not noted: a resumed run looks."""
+        if not self._log.closed:
+            self._append({"stored": number})
 
     def add_lines(self, data: bytes) -> None:
         """File-list lines, counted for the manifest."""
@@ -175,51 +182,95 @@ class Journal:
             path.unlink(missing_ok=True)
 
     def _append(self, line: dict[str, Any]) -> None:
-        self._log.write(_encode(line))
-        os.fdatasync(self._log.fileno())
+        data = memoryview(_encode(line))
+        with writing_in(self._paths[0].parent, OPTION):
+            while data:  # a disk that fills up takes a part; the rest then fails as it must
+                data = data[self._log.write(data) :]
+            os.fdatasync(self._log.fileno())
 
 
 def find(folder: Path) -> list[State]:
-    """The journals in ``folder``, oldest set first. One whose head is unreadable is passed over: nothing was sent under it."""
-    states = []
-    for path in folder.glob(PREFIX + "*"):
-        if path.name.endswith((".sigtar", ".files", ".new")):
-            continue
-        state = _read(path)
-        if state is not None:
-            states.append(state)
+    """The journals in ``folder``, oldest set first. One without a head is passed over: nothing was sent under it.
+
+    Raises:
+        OSError: one cannot be read. Nothing that it may speak of may be touched then.
+    """
+    paths = [path for path in folder.glob(PREFIX + "*") if not path.name.endswith(_BESIDE)]
+    states = [state for path in paths if (state := _read(path)) is not None]
     return sorted(states, key=lambda state: state.head.end)
+
+
+def rewind(folder: Path, state: State, upto: int) -> None:
+    """Let the journal say that the volumes up to ``upto`` are stored, and no others. Before these are removed from the target."""
+    base = _base(folder, state.head.end)
+    temporary = base.with_name(base.name + _NEW)
+    lines = [{"v": 1, **asdict(state.head)}]
+    for number in range(1, upto + 1):
+        lines += [_volume_line(state.volumes[number]), {"stored": number}]
+    _write_durably(temporary, b"".join(_encode(line) for line in lines))
+    os.rename(temporary, base)
+    _sync_folder(folder)
 
 
 def discard(folder: Path, end: int) -> None:
     """Remove the journal of the set that ends at ``end``, if there is one."""
     base = _base(folder, end)
-    for suffix in ("", ".sigtar", ".files", ".new"):
+    for suffix in ("", *_BESIDE):
         base.with_name(base.name + suffix).unlink(missing_ok=True)
+
+
+def sweep(folder: Path, *, keep: Collection[int]) -> None:
+    """Remove all journals, and what is left of some, but for those of the sets that end at ``keep``."""
+    bases = [_base(folder, end) for end in keep]
+    kept = {path for base in bases for path in (base, *_side_files(base))}
+    for path in folder.glob(PREFIX + "*"):
+        if path not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _base(folder: Path, end: int) -> Path:
     return folder / (PREFIX + format_time(end))
 
 
+def _side_files(base: Path) -> tuple[Path, Path]:
+    return base.with_name(base.name + _SIGTAR), base.with_name(base.name + _FILES)
+
+
 def _read(path: Path) -> State | None:
     state: State | None = None
+    sigtar, files = (_size(side) for side in _side_files(path))
     for raw in path.read_bytes().split(b"\n")[:-1]:  # what follows the last newline was cut off by a kill
         try:
             line = json.loads(raw)
             if state is None:
-                version = line.pop("v")
-                if version != 1:
-                    return None
-                state = State(RunHead(**line))
+                state = State(_head(line))
             elif "stored" in line:
-                state.stored.add(line["stored"])
+                state.stored.add(int(line["stored"]))
             else:
                 note = _note(line)
+                if note.sigtar > sigtar or note.files > files:
+                    break  # somebody has cut the side files: what they held of this volume cannot be made again
                 state.volumes[note.number] = note
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             break  # a torn line: nothing after it was acknowledged
     return state
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _head(line: dict[str, Any]) -> RunHead:
+    """Raises ValueError: another version's, or not what was written."""
+    if line.pop("v") != 1:
+        raise ValueError("an unknown version")
+    head = RunHead(**line)
+    if head.type not in ("full", "inc") or not isinstance(head.end, int) or isinstance(head.start, int) == (head.type == "full"):
+        raise ValueError("no backup set")
+    return head
 
 
 def _note(line: dict[str, Any]) -> VolumeNote:
@@ -245,7 +296,10 @@ def _encode(line: dict[str, Any]) -> bytes:
 
 
 def _write_durably(path: Path, data: bytes) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+    with (
+        writing_in(path.parent, OPTION),
+        open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file,
+    ):
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

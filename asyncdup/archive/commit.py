@@ -1,4 +1,4 @@
-"""The end of a set: its signature archive, then its manifest (the commit), then the local copies and the end of the journal (P6)."""
+"""The end of a set: its signature archive, the local copies, then its manifest (the commit), then the end of the journal (P6)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from asyncdup.archive.archive_dir import ArchiveDir
 from asyncdup.archive.checkpoint import Journal, VolumeNote
+from asyncdup.archive.local_disk import writing_in
 from asyncdup.backends.bodies import BytesBody, FileBody
 from asyncdup.codecs import Codec, Sealed
 from asyncdup.formats import manifest, names, sigtar
@@ -37,17 +38,26 @@ class Commit:
     tempdir: Path
 
     async def run(self, notes: dict[int, VolumeNote], volumes: Sequence[Op[Any]]) -> None:
-        """Everything of the set is durable at the target and known locally when this returns."""
+        """Everything of the set is durable at the target and known locally when this returns.
+
+        The local copies come before the manifest: of an encrypted set they cannot be had again without the secret key. Should the
+        manifest not follow them, the next run takes them away.
+        """
         local = self.cache.temporary(names.signatures_name(self.set_id, ".gz", self.prefixes))
-        body = await self._signatures(local)
-        lane, engine = self.lane, self.engine
-        name = names.signatures_name(self.set_id, self.codec.suffix, self.prefixes)
-        signatures = await engine.submit(lane, "put", name, body, after=volumes)
-        text = await in_thread(self._manifest, notes)
-        stored = await self.codec.pack(text)
+        try:
+            body = await self._signatures(local)
+            lane, engine = self.lane, self.engine
+            name = names.signatures_name(self.set_id, self.codec.suffix, self.prefixes)
+            signatures = await engine.submit(lane, "put", name, body, after=volumes)
+            text = await in_thread(self._manifest, notes)
+            stored = await self.codec.pack(text)
+            await signatures.result()
+            await in_thread(self._keep, local, text)
+        finally:
+            local.unlink(missing_ok=True)
         name = names.manifest_name(self.set_id, self.codec.manifest_suffix, self.prefixes)
-        await (await engine.submit(lane, "put", name, BytesBody(stored), after=[*volumes, signatures])).result()
-        await in_thread(self._keep, local, text)
+        await engine.run(lane, "put", name, BytesBody(stored), after=[*volumes, signatures])
+        await in_thread(self.journal.remove)
 
     async def _signatures(self, local: Path) -> FileBody:
         sealed = await self._seal(self.gzip, local)
@@ -58,12 +68,14 @@ class Commit:
         return FileBody(path, sealed.size, {"sha1": sealed.sha1})
 
     async def _seal(self, codec: Codec, path: Path) -> Sealed:
-        async with codec.seal(path) as sealer:
-            pieces = self.journal.sigtar.read()
-            while (piece := await in_thread(next, pieces, None)) is not None:
-                await sealer.feed(piece)
-            await sealer.feed(sigtar.end(self.journal.sigtar.size))
-            return await sealer.finish()
+        option = "--tempdir" if path.parent == self.tempdir else "--archive-dir"
+        with writing_in(path.parent, option):
+            async with codec.seal(path) as sealer:
+                pieces = self.journal.sigtar.read()
+                while (piece := await in_thread(next, pieces, None)) is not None:
+                    await sealer.feed(piece)
+                await sealer.feed(sigtar.end(self.journal.sigtar.size))
+                return await sealer.finish()
 
     def _manifest(self, notes: dict[int, VolumeNote]) -> bytes:
         parts = [manifest.write_head(self.hostname, self.localdir)]
@@ -77,7 +89,6 @@ class Commit:
     def _keep(self, local: Path, text: bytes) -> None:
         self.cache.adopt(local, names.signatures_name(self.set_id, ".gz", self.prefixes))
         self.cache.write(names.manifest_name(self.set_id, "", self.prefixes), text)
-        self.journal.remove()
 
 
 def _record(note: VolumeNote) -> VolumeRecord:

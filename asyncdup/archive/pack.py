@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from asyncdup.archive.checkpoint import Journal, VolumeNote
+from asyncdup.archive.local_disk import writing_in
 from asyncdup.archive.produce import Batch, Bound, Cut, Producer
 from asyncdup.codecs import Codec, Sealed, Sealer
 from asyncdup.events import EventHub, Scanned, VolumeMade, VolumeStored
@@ -73,12 +74,13 @@ class Packer:
                 raise
 
     async def _volume(self, spooled: SpoolFile) -> bool:
-        async with self.codec.seal(spooled.path) as sealer:
-            contents, more = await self._fill(sealer)
-            if not contents.plain and self.number > 1:  # nothing is left: the volume before was the last
-                await spooled.discard()
-                return False
-            sealed = await sealer.finish()
+        with writing_in(spooled.path.parent, "--tempdir"):
+            async with self.codec.seal(spooled.path) as sealer:
+                contents, more = await self._fill(sealer)
+                if not contents.plain and self.number > 1:  # nothing is left: the volume before was the last
+                    await spooled.discard()
+                    return False
+                sealed = await sealer.finish()
         await self._send(spooled, contents, sealed)
         return more
 
@@ -99,6 +101,7 @@ class Packer:
             await sealer.feed(batch.data)
             counts = self.producer.counts
             self.hub.emit(Scanned(files=counts.source_files, bytes=counts.source_size))
+            self.engine.refuse_if_drained()  # the volume could not be sent any more: do not spend the time of grace on it
         await sealer.feed(difftar.end(contents.plain))
         return contents, more
 

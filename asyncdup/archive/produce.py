@@ -7,6 +7,7 @@ about 2 MiB of data, and of signatures only that of the file now compared. Where
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from asyncdup.formats.tar import REG, Entry, key
 READ = 1 << 20  # bytes a read: fewer Python steps per byte, and sixteen 64 KiB parts at once
 MEMBER_OVERHEAD = 2048  # bytes: two header blocks of a part with a pax record, and padding
 LARGEST_MEMBER = difftar.PART + MEMBER_OVERHEAD
+TICK = 0.02  # seconds that the times which the kernel gives to files may be behind the clock
 
 Verb = Literal["snapshot", "diff"]
 
@@ -69,6 +71,8 @@ class CutFileChanged(Exception):
 
 class Walk(Protocol):
     """What the producer needs of a walker."""
+
+    lost: deque[bytes]  # paths that may be there and could not be looked at; taken by who reads it
 
     def __iter__(self) -> Iterator[Found]: ...
     def open(self, found: Found) -> int: ...
@@ -130,6 +134,7 @@ class Producer:
         self._file_line = file_line
         self._on_warning = on_warning
         self._now = now
+        self._looked = now()  # before the present entry was looked at
         self._max_blocksize = max_blocksize
         self._cut = cut
         self._room = READ
@@ -180,7 +185,7 @@ class Producer:
                 raise CutFileChanged
             here = entry.path.replace(b"/", b"\0")
             while old_key is not None and old_key < here:
-                yield self._deleted(old)  # type: ignore[arg-type]
+                yield from self._gone(old)  # type: ignore[arg-type]
                 old = next(self._old, None)
                 old_key = old.entry.path.replace(b"/", b"\0") if old else None
             before = None
@@ -192,10 +197,11 @@ class Producer:
             self.counts.source_size += entry.size
             if before is None or not self._unchanged(before, entry):
                 yield from self._entry(found, before)
+            self._looked = self._now()
         if self._cut is not None:
             raise CutFileChanged
         while old is not None:
-            yield self._deleted(old)
+            yield from self._gone(old)
             old = next(self._old, None)
 
     def _unchanged(self, before: SigMember, entry: Entry) -> bool:
@@ -209,12 +215,25 @@ class Producer:
             return was.link == entry.link
         return was.mode == entry.mode and was.dev == entry.dev and self._same_owner(was, entry)
 
-    def _deleted(self, old: SigMember) -> Member:
+    def _gone(self, old: SigMember) -> Iterator[Member]:
+        """It was in the chain and was not met. What could not be looked at is not taken for deleted: the chain keeps it as it was (P13)."""
         path = old.entry.path
+        if self._is_lost(path):
+            return
         self.counts.deleted_files += 1
         line = self._file_line("deleted", path) if old.verb == "signature" else b""
         bound = Bound(path, None)
-        return Member(difftar.deleted(path), bound, bound, sigtar.deleted(path), line)
+        yield Member(difftar.deleted(path), bound, bound, sigtar.deleted(path), line)
+
+    def _is_lost(self, path: bytes) -> bool:
+        lost, here = self._walk.lost, key(path)
+        while lost:
+            if path == lost[0] or path.startswith(lost[0] + b"/"):
+                return True
+            if key(lost[0]) > here:
+                break
+            lost.popleft()  # both sides go in archive order: what was below it has been passed
+        return False
 
     def _entry(self, found: Found, before: SigMember | None) -> Iterator[Member]:
         entry = found.entry
@@ -280,10 +299,9 @@ class Producer:
                     cut = Cut(entry.path, last, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
                     yield Member(body, Bound(entry.path, fresh), Bound(entry.path, last), cut=cut)
                 number, sent = last + 1, sent + len(run)
-            if source.error is not None:
-                self._cut_short(entry, source.error)
             self._count(entry, new=new, raw=sent + len(rest))
-            recorded = self._recorded(entry, self._changed(found, descriptor, source.read))
+            changed = self._cut_short(entry, source.error) if source.error else self._changed(found, descriptor, source.read)
+            recorded = self._recorded(entry, changed)
             signature = sigtar.signature(recorded, source.signature())
             if number > 1:
                 body = difftar.multivol(verb, entry, number, rest)
@@ -313,7 +331,7 @@ class Producer:
 
     def _recorded(self, entry: Entry, changed: bool) -> Entry:
         """The entry for the signatures: a second older where the next run must look again (P13)."""
-        if changed or entry.mtime >= int(self._now()):
+        if changed or entry.mtime >= int(self._looked - TICK):
             return entry._replace(mtime=max(0, entry.mtime - 1))
         return entry
 
@@ -331,9 +349,11 @@ class Producer:
         self.counts.errors += 1
         self._on_warning(Warning(message=f"{path} could not be read and is not in this backup: {error.strerror}", code=10, path=path))
 
-    def _cut_short(self, entry: Entry, error: OSError) -> None:
+    def _cut_short(self, entry: Entry, error: OSError) -> bool:
         path = os.fsdecode(entry.path)
+        self.counts.errors += 1
         self._on_warning(Warning(message=f"{path} could be read only in part: {error.strerror}", code=10, path=path))
+        return True
 
     def _count(self, entry: Entry, *, new: bool, raw: int = 0) -> None:
         counts = self.counts
@@ -361,7 +381,7 @@ class _Stream:
         self._signer = rdiff.Signer(block_length)
         self._signature: list[bytes] = []
         self._delta = rdiff.DeltaWriter(old_signature) if old_signature is not None else None
-        self._ready = bytearray()
+        self._rest = b""  # made and not yet taken
         self._done = False
 
     def runs(self, parts_that_fit: Callable[[], int]) -> Iterator[tuple[bytes, bytes]]:
@@ -369,12 +389,10 @@ class _Stream:
         done = False
         while not done:
             wanted = parts_that_fit() * difftar.PART
-            self._fill(wanted)
-            done = len(self._ready) < wanted
-            whole = (len(self._ready) if done else wanted) // difftar.PART * difftar.PART
-            run = bytes(self._ready[:whole])
-            del self._ready[:whole]
-            yield run, bytes(self._ready) if done else b""
+            data = self._take(wanted)
+            done = len(data) < wanted
+            whole = len(data) // difftar.PART * difftar.PART
+            yield data[:whole], data[whole:]
 
     def signature(self) -> bytes:
         """The signature of all that was read. Call once, at the end."""
@@ -385,21 +403,29 @@ class _Stream:
         if self._delta is not None:
             self._delta.close()
 
-    def _fill(self, wanted: int) -> None:
-        while len(self._ready) < wanted and not self._done:
-            data = self._next()
-            if data:
-                self.read += len(data)
-                self._left -= len(data)
-                self._signature.append(self._signer.feed(data))
-                self._ready += self._delta.feed(data) if self._delta is not None else data
-            else:
-                self._done = True
-                self._ready += self._delta.finish() if self._delta is not None else b""
+    def _take(self, wanted: int) -> bytes:
+        """The next ``wanted`` bytes, fewer at the end. Of a new file they are mostly what one read gave, and never copied here."""
+        pieces, held = [self._rest], len(self._rest)
+        while held < wanted and not self._done:
+            pieces.append(self._next(wanted - held))
+            held += len(pieces[-1])
+        data = b"".join(filter(None, pieces))
+        self._rest = data[wanted:]
+        return data[:wanted]
 
-    def _next(self) -> bytes:
+    def _next(self, wanted: int) -> bytes:
+        data = self._read(READ if self._delta is not None else wanted)
+        if not data:
+            self._done = True
+            return self._delta.finish() if self._delta is not None else b""
+        self.read += len(data)
+        self._left -= len(data)
+        self._signature.append(self._signer.feed(data))
+        return self._delta.feed(data) if self._delta is not None else data
+
+    def _read(self, wanted: int) -> bytes:
         try:
-            return os.read(self._descriptor, min(READ, self._left)) if self._left else b""
+            return os.read(self._descriptor, min(wanted, self._left)) if self._left else b""
         except OSError as error:
             self.error = error  # what was read before it is a readable prefix, and is signed as such (P13)
             return b""

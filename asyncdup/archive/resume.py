@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from asyncdup.archive.checkpoint import State, VolumeNote
-from asyncdup.backends.base import ObjectInfo
+from asyncdup.backends.base import UNKNOWN_SIZE, ObjectInfo
+from asyncdup.codecs import Codec
 from asyncdup.errors import IntegrityError, NotFound
 from asyncdup.transfer import Engine, Lane, ReadRequest
 
@@ -18,13 +19,20 @@ async def stored_upto(state: State, listing: Mapping[str, ObjectInfo], engine: E
     upto, doubtful = 0, []
     while (note := state.volumes.get(upto + 1)) is not None:
         info = listing.get(note.name)
-        if info is None or info.size != note.size:
+        if info is None or await _size(info, engine, lane) != note.size:
             break
         upto += 1
         if upto not in state.stored:
             doubtful.append(note)
     bad = await _first_bad(doubtful, engine, lane)
     return upto if bad is None else bad - 1
+
+
+async def _size(info: ObjectInfo, engine: Engine, lane: Lane) -> int:
+    if info.size != UNKNOWN_SIZE:
+        return info.size
+    known: ObjectInfo = await engine.run(lane, "stat", info.name)
+    return known.size
 
 
 async def _first_bad(notes: list[VolumeNote], engine: Engine, lane: Lane) -> int | None:
@@ -39,6 +47,14 @@ async def _first_bad(notes: list[VolumeNote], engine: Engine, lane: Lane) -> int
     except (IntegrityError, NotFound):
         return notes[good].number
     return None
+
+
+async def try_to_open(note: VolumeNote, codec: Codec, engine: Engine, lane: Lane) -> None:
+    """Read the beginning of a stored volume. Raises CodecError if ``codec`` has not the passphrase that it was made with."""
+    async with engine.read_ordered(lane, [ReadRequest(note.name, note.size, {"sha1": note.sha1})]) as items:
+        item = await anext(items)
+        async with codec.open(item.path, name=note.name) as chunks:
+            await anext(chunks)
 
 
 def before_cut_file(state: State, upto: int) -> int:

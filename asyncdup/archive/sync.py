@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from asyncdup.archive.archive_dir import ArchiveDir
@@ -10,12 +10,17 @@ from asyncdup.codecs import Codec
 from asyncdup.errors import ChainError
 from asyncdup.formats import names
 from asyncdup.formats.names import ParsedName, Prefixes
+from asyncdup.formats.sigtar import SigtarReader
 from asyncdup.threads import in_thread
 from asyncdup.transfer import Engine, Lane, ReadRequest
 
+_EMPTIED = "is the disk mounted, is it the right folder? If the backups are really gone: --force begins anew"
 
-def refuse_emptied_target(cache: ArchiveDir, found: Sequence[ParsedName], *, prefixes: Prefixes, now: int, place: str) -> None:
-    """P19: a target that is not there is not an empty target.
+
+def refuse_emptied_target(
+    cache: ArchiveDir, found: Sequence[ParsedName], *, prefixes: Prefixes, now: int, place: str, sent: int | None = None
+) -> None:
+    """P19: a target that is not there is not an empty target. ``sent``: the time of an unfinished set that volumes were stored of.
 
     Raises:
         ChainError: the archive folder knows backups, and nothing of them is at the target.
@@ -27,7 +32,11 @@ def refuse_emptied_target(cache: ArchiveDir, found: Sequence[ParsedName], *, pre
         newest = max(known, key=lambda parsed: parsed.set.end)
         raise ChainError(
             f"{place} holds no backup, but {len(known)} are known from it, the newest of {names.format_time(newest.set.end)}",
-            hint="is the disk mounted, is it the right folder? If the backups are really gone: --force begins anew",
+            hint=_EMPTIED,
+        )
+    if sent is not None:
+        raise ChainError(
+            f"{place} holds nothing, but volumes of the unfinished backup of {names.format_time(sent)} were stored there", hint=_EMPTIED
         )
 
 
@@ -40,30 +49,43 @@ def drop_stale(cache: ArchiveDir, found: Iterable[ParsedName], *, prefixes: Pref
 
 
 async def fetch(
-    engine: Engine, lane: Lane, cache: ArchiveDir, wanted: Sequence[ParsedName], *, codec_of: Callable[[str], Codec], gzip: Codec
+    engine: Engine,
+    lane: Lane,
+    cache: ArchiveDir,
+    wanted: Sequence[ParsedName],
+    *,
+    sizes: Mapping[str, int],
+    codec_of: Callable[[str], Codec],
+    gzip: Codec,
 ) -> None:
     """Bring those of ``wanted`` (manifests and signature archives at the target) that the archive folder lacks, several at a time.
 
-    Every byte is decoded on the way, so a damaged file is found here and never becomes a local copy.
+    ``sizes``: stored bytes, as listed: of an object of unknown size the spool must expect so much that few are read at once. Every byte is decoded on the way, so a damaged file is found here and never becomes a local copy.
     """
     missing = [parsed for parsed in wanted if not cache.has(names.cache_name(parsed))]
     if not missing:
         return
-    async with engine.read_ordered(lane, [ReadRequest(parsed.name) for parsed in missing]) as items:
+    async with engine.read_ordered(lane, [ReadRequest(parsed.name, sizes.get(parsed.name)) for parsed in missing]) as items:
         for parsed in missing:
             item = await anext(items)
             if parsed.kind == "manifest":
-                data = await codec_of(parsed.name).unpack(await in_thread(item.path.read_bytes))
+                data = await codec_of(parsed.name).unpack(await in_thread(item.path.read_bytes), name=parsed.name)
                 await in_thread(cache.write, names.cache_name(parsed), data)
             else:
                 temporary = cache.temporary(names.cache_name(parsed))
-                await transcode(item.path, codec_of(parsed.name), temporary, gzip)
+                await transcode(item.path, codec_of(parsed.name), temporary, gzip, name=parsed.name)
                 await in_thread(cache.adopt, temporary, names.cache_name(parsed))
 
 
-async def transcode(source: Path, reading: Codec, target: Path, writing: Codec) -> None:
-    """One stored file into another stored form, ``target``, which does not exist yet."""
-    async with writing.seal(target) as sealer, reading.open(source) as chunks:
+async def transcode(source: Path, reading: Codec, target: Path, writing: Codec, *, name: str | None = None) -> None:
+    """One stored signature archive into another stored form, ``target``, which does not exist yet. Errors call it ``name``.
+
+    Its members are looked at on the way: a plain one that is cut, or one that was never whole, has no checksum to tell (P4).
+    """
+    reader = SigtarReader(where=name or source.name)
+    async with writing.seal(target) as sealer, reading.open(source, name=name) as chunks:
         async for chunk in chunks:
+            await in_thread(reader.feed, chunk)
             await sealer.feed(chunk)
+        reader.finish()
         await sealer.finish()

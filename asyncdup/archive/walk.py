@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from types import TracebackType
@@ -81,6 +82,9 @@ class Walker:
         start_at, start_after: begin with this path, or with what follows it, without looking at what is before (P2). The path need not
             exist any more. Folders that lead to it count as given out.
         on_warning: told of each entry that should be in and is not.
+
+    Attributes:
+        lost: paths that may well be there, but could not be looked at, in archive order. Whoever reads them takes them away.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Walker:
     ) -> None:
         self.sockets = 0
         self.errors = 0
+        self.lost: deque[bytes] = deque()
         self._root = root
         self._decide = selection.decide if selection else None
         self._one_filesystem = one_filesystem
@@ -329,6 +334,7 @@ class Walker:
         if isinstance(error, FileNotFoundError):
             self._warn(path, "vanished before it was read and is not in this backup")
         else:
+            self.lost.append(path)
             self._warn(path, f"could not be read and is not in this backup: {error.strerror}")
 
     def _warn(self, path: bytes, what: str) -> None:

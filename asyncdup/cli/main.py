@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from asyncdup.cli.report import Screen
 
 _NOTICE = 3
-_SIGINT_CODE = 130
+_SIGINT_CODE, _SIGTERM_CODE = 130, 143
 _SIGPIPE_CODE = 141  # what a shell shows for a program that wrote to ``| head``
 
 
@@ -36,11 +37,20 @@ def main(argv: Sequence[str] | None = None, *, routes: Mapping[str, Route] | Non
     settings = None
     try:
         settings = parse(sys.argv[1:] if argv is None else argv)
-        return _serve(settings, routes, control)
+        code = _serve(settings, routes, control)
+        if argv is None and code in (_SIGINT_CODE, _SIGTERM_CODE):
+            _end_at_next_signal(code)
+        return code
     except KeyboardInterrupt:  # before the command ran; from then on ``Interrupts`` has the signal
         return _SIGINT_CODE
     except Exception as error:  # noqa: BLE001 - the command's outermost frame
         return _fail(error, _NOTICE if settings is None else settings.verbosity)
+
+
+def _end_at_next_signal(code: int) -> None:
+    """One Ctrl-C more, while Python cleans up, must not become a traceback and another exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(code))
 
 
 def _serve(settings: Settings, routes: Mapping[str, Route] | None, control: Control | None) -> int:

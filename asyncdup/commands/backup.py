@@ -8,34 +8,36 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 
-from asyncdup.archive import checkpoint, schedule, sync
+from asyncdup.archive import schedule
 from asyncdup.archive.chains import Chain, Collection
-from asyncdup.archive.checkpoint import Journal, RunHead, State
+from asyncdup.archive.checkpoint import Journal, RunHead
 from asyncdup.archive.commit import Commit
 from asyncdup.archive.owners import Owners
 from asyncdup.archive.pack import Packer
 from asyncdup.archive.produce import CutFileChanged, Producer
-from asyncdup.archive.resume import before_cut_file, stored_upto
+from asyncdup.archive.reading import parse_manifest
 from asyncdup.archive.schedule import Action
 from asyncdup.archive.signatures import live_members
 from asyncdup.archive.statistics import Statistics
-from asyncdup.backends.base import ObjectInfo
 from asyncdup.commands.job import job
 from asyncdup.commands.options import Control, Options
 from asyncdup.commands.session import Session, hostname, open_session
+from asyncdup.commands.unfinished import Run, Unfinished
 from asyncdup.errors import UsageError
 from asyncdup.events import EventHub, Warning
-from asyncdup.formats import manifest, names, volumes
+from asyncdup.formats import manifest, names, rdiff, volumes
 from asyncdup.formats.names import SetId, parse_names
 from asyncdup.formats.tar import key
 from asyncdup.threads import in_thread, on_loop
+
+MOST_WAITS = 3  # times for the next second to come
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +50,6 @@ class BackupResult:
     resumed: int = 0
     warnings: int = 0
     dry_run: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """The set to be written, and how far an earlier run has come with it."""
-
-    head: RunHead
-    base: Chain | None
-    state: State | None = None
-    upto: int = 0
 
 
 async def backup(
@@ -102,69 +94,31 @@ class _Backup:
         session, options = self.session, self.options
         listing = await session.listing()
         collection = session.collection(listing)
-        parsed = parse_names(listing, options.prefixes, int(options.now()))
+        unfinished = Unfinished(session, self.action, self._head)
+        await unfinished.look(collection)
         if not options.force:
-            sync.refuse_emptied_target(
-                session.cache, parsed, prefixes=options.prefixes, now=int(options.now()), place=session.backend.description
-            )
-        run = await self._resumable(listing, collection) or await self._fresh(collection)
+            unfinished.refuse_emptied_target(listing)
+        run = await unfinished.resumable(listing, collection) or await self._fresh(collection)
         if run.base is not None:
             await self._prepare_base(run.base)
         if options.dry_run:
             return await self._dry(run)
-        await self._clear(run, collection)
+        await unfinished.clear(run, collection)
         while True:
             try:
                 return await self._write(run)
             except CutFileChanged:
-                run = await self._take_back(run)
+                run = await unfinished.take_back(run)
+                self.warnings = 0  # it had hardly begun, and what it met it will meet again
 
-    async def _take_back(self, run: _Run) -> _Run:
-        """Begin before the file that the last stored volume ends inside of, since it has changed (P2)."""
-        state = run.state
-        assert state is not None  # only a resumed run has such a file
-        upto = before_cut_file(state, run.upto)
-        await self._delete([state.volumes[number].name for number in range(upto + 1, run.upto + 1)])
-        return _Run(run.head, run.base, state, upto)
-
-    # Which set.
-
-    async def _resumable(self, listing: Mapping[str, ObjectInfo], collection: Collection) -> _Run | None:
-        """The unfinished run to go on with. Journals of finished sets, and of runs that were other than this one, are dropped."""
-        session, found = self.session, None
-        complete = {backup_set.id for backup_set in collection.sets if backup_set.is_complete}
-        for state in await in_thread(checkpoint.find, session.cache.path):
-            if state.head.set_id in complete:
-                await in_thread(checkpoint.discard, session.cache.path, state.head.end)
-                continue
-            found = state
-        if found is None or self.options.dry_run:
-            return None
-        base = self._base_of(found.head, collection)
-        if not self._same_run(found.head) or (found.head.type == "inc" and base is None):
-            session.notice(f"the unfinished backup of {names.format_time(found.head.end)} was of another kind: it is removed")
-            await in_thread(checkpoint.discard, session.cache.path, found.head.end)
-            return None
-        upto = await stored_upto(found, listing, session.engine, session.lane)
-        session.notice(f"going on with the backup of {names.format_time(found.head.end)}: {upto} of its volumes are at the target")
-        return _Run(found.head, base, found, upto)
-
-    def _base_of(self, head: RunHead, collection: Collection) -> Chain | None:
-        chain, _ = collection.base()
-        return chain if head.type == "inc" and chain is not None and chain.end == head.start else None
-
-    def _same_run(self, head: RunHead) -> bool:
-        if self.action == "full" and head.type != "full":
-            return False
-        return head == self._head(head.set_id)
-
-    async def _fresh(self, collection: Collection) -> _Run:
+    async def _fresh(self, collection: Collection) -> Run:
         options = self.options
-        await anyio.sleep(max(0.0, schedule.wait_for_clock(collection, options.now())))
+        for _ in range(MOST_WAITS):  # the clock that we wait by may be a little ahead of the one that is shown
+            await anyio.sleep(schedule.wait_for_clock(collection, options.now()))
         plan = schedule.plan(self.action, collection, now=int(options.now()), full_if_older_than=options.full_if_older_than)
         for notice in plan.notices:
             self.session.notice(notice)
-        return _Run(self._head(plan.id), plan.base)
+        return Run(self._head(plan.id), plan.base)
 
     def _head(self, set_id: SetId) -> RunHead:
         options, encryption = self.options, self.options.encryption
@@ -175,7 +129,9 @@ class _Backup:
             start=set_id.start,
             end=set_id.end,
             source=os.fsdecode(manifest.localdir_of(os.path.abspath(self.root))),
-            form=" ".join([self.codec.suffix, repr(options.prefixes), *keys]),
+            # Another library makes other deltas, and a file that is cut must go on as it began.
+            form=" ".join([self.codec.suffix, rdiff.backend(), *keys]),
+            prefixes=repr(options.prefixes),
             rules=hashlib.sha256(rules.encode("utf-8", "surrogateescape")).hexdigest() if options.rules else "",
             hostname=hostname(),
         )
@@ -193,49 +149,29 @@ class _Backup:
         now = int(options.now())
         wanted = [backup_set.signatures for backup_set in base.sets] + [base.last.manifest]
         parsed = parse_names([name for name in wanted if name], options.prefixes, now)
-        if await self._can_decrypt():
-            stored = await session.engine.fetch(session.lane, base.last.manifest or "", manifest.MAX_SIZE)
-            text = await session.reading_codec(base.last.manifest or "").unpack(stored, name=base.last.manifest or "")
-        else:
-            text = await in_thread(self._cached(base.last.manifest or "").read_bytes)
-        last = manifest.parse(text, where=base.last.manifest)
+        last = parse_manifest(await self._newest_manifest(base.last.manifest or ""), base.last)
         if not options.allow_source_mismatch:
             localdir = manifest.localdir_of(self.root)
             schedule.check_same_source(last, base.last, hostname=os.fsencode(hostname()), localdir=localdir)
-        await sync.fetch(session.engine, session.lane, session.cache, parsed, codec_of=session.reading_codec, gzip=session.gzip)
+        await session.fetch_to_cache(parsed, base)
 
     def _cached(self, name: str) -> Path:
         """The local copy of a manifest or signature archive of the chain; its name has the form, short or long, of that at the target."""
         (parsed,) = parse_names([name], self.options.prefixes, int(self.options.now()))
         return self.session.cache.path / names.cache_name(parsed)
 
-    async def _can_decrypt(self) -> bool:
-        """With keys alone a backup needs no secret, as long as the local copies are there (format, section 10.1)."""
-        encryption = self.options.encryption
-        return encryption is None or encryption.symmetric or encryption.passphrase is not None
-
-    async def _clear(self, run: _Run, collection: Collection) -> None:
-        """Remove unfinished sets, whoever left them, but for the volumes that are gone on with; and local copies of what is gone."""
-        session, options = self.session, self.options
-        keep = {run.state.volumes[number].name for number in range(1, run.upto + 1)} if run.state else set()
-        for unfinished in collection.unfinished:
-            stale = [name for name in unfinished.names if name not in keep]
-            if stale and unfinished.id != run.head.set_id:
-                session.notice(f"the set {unfinished.id} was never finished: its {len(stale)} files are removed")
-            await self._delete(stale)
-        found = parse_names(
-            (name for left in collection.sets if left.is_complete for name in left.names), options.prefixes, int(options.now())
-        )
-        await in_thread(lambda: sync.drop_stale(session.cache, found, prefixes=options.prefixes, now=int(options.now())))
-
-    async def _delete(self, stale: list[str]) -> None:
-        session = self.session
-        for op in [await session.engine.submit(session.lane, "delete", name) for name in stale]:
-            await op.result()
+    async def _newest_manifest(self, name: str) -> bytes:
+        """From the target. With keys alone a backup needs no secret, as long as the local copies are there (format, section 10.1)."""
+        session, encryption = self.session, self.options.encryption
+        cached = self._cached(name)
+        if encryption and not encryption.symmetric and encryption.passphrase is None and await in_thread(cached.exists):
+            return await in_thread(cached.read_bytes)
+        stored = await session.engine.fetch(session.lane, name, manifest.MAX_SIZE)
+        return await session.reading_codec(name).unpack(stored, name=name)
 
     # Writing.
 
-    async def _write(self, run: _Run) -> BackupResult:
+    async def _write(self, run: Run) -> BackupResult:
         session, options = self.session, self.options
         folder, set_id = session.cache.path, run.head.set_id
         if run.state is None:
@@ -256,8 +192,7 @@ class _Backup:
                     target=self.target_size,
                     number=run.upto + 1,
                 )
-                if run.state is not None:
-                    packer.notes.update({number: run.state.volumes[number] for number in range(1, run.upto + 1)})
+                packer.notes.update({note.number: note for note in run.kept})
                 await packer.run()
             commit = Commit(
                 engine=session.engine,
@@ -275,16 +210,16 @@ class _Backup:
             await commit.run(packer.notes, packer.ops)
         return self._result(run, producer, len(packer.notes), packer.stored_bytes)
 
-    async def _dry(self, run: _Run) -> BackupResult:
+    async def _dry(self, run: Run) -> BackupResult:
         """Go through the source as a backup would, and store nothing."""
         with closing(self._producer(run, _forget, _forget)) as producer:
             while await in_thread(producer.next_batch, volumes.PIECE) is not None:
                 pass
         return self._result(run, producer, 0, 0)
 
-    def _producer(self, run: _Run, signature_out: Callable[[bytes], None], files_out: Callable[[bytes], None]) -> Producer:
+    def _producer(self, run: Run, signature_out: Callable[[bytes], None], files_out: Callable[[bytes], None]) -> Producer:
         options = self.options
-        last = run.state.volumes[run.upto] if run.state and run.upto else None
+        last = run.kept[-1] if run.kept else None
         cut = last.cut if last else None
         walker = self.session.walker(
             self.root,
@@ -312,7 +247,7 @@ class _Backup:
         self.warnings += 1
         on_loop(self.session.hub.emit, warning)
 
-    def _result(self, run: _Run, producer: Producer, made: int, stored: int) -> BackupResult:
+    def _result(self, run: Run, producer: Producer, made: int, stored: int) -> BackupResult:
         counts = producer.counts
         statistics = Statistics(
             start_time=self.started,

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
-from asyncdup.archive import sync
 from asyncdup.archive.archive_dir import ArchiveDir
 from asyncdup.archive.signatures import live_members
 from asyncdup.commands.job import job
@@ -47,7 +46,7 @@ async def list_current_files(
         session = await _with_cache(session)
         try:
             wanted = parse_names([each.signatures or "" for each in chain.sets], options.prefixes, int(options.now()))
-            await sync.fetch(session.engine, session.lane, session.cache, wanted, codec_of=session.reading_codec, gzip=session.gzip)
+            await session.fetch_to_cache(wanted, chain)
             members = live_members([session.cache.path / names.cache_name(parsed) for parsed in wanted])
             while entries := await in_thread(lambda: [member.entry for member in itertools.islice(members, AT_ONCE)]):
                 on_entries(entries)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from asyncdup.archive import sync
 from asyncdup.archive.archive_dir import ArchiveDir, default_base, folder_name
-from asyncdup.archive.chains import Collection, collect
+from asyncdup.archive.chains import Chain, Collection, collect
 from asyncdup.archive.selection import Selection
 from asyncdup.archive.walk import Walker
 from asyncdup.backends.base import Backend, ObjectInfo
@@ -24,7 +25,7 @@ from asyncdup.commands.options import Control, Options
 from asyncdup.commands.workspace import workspace
 from asyncdup.errors import AsyncdupError
 from asyncdup.events import EventHub, Notice, Warning
-from asyncdup.formats.names import parse_name
+from asyncdup.formats.names import ParsedName, parse_name
 from asyncdup.threads import in_thread
 from asyncdup.transfer import Engine, Intervention, Lane, open_engine
 from asyncdup.units import format_size
@@ -55,6 +56,10 @@ class Session:
     def collection(self, listing: dict[str, ObjectInfo]) -> Collection:
         """What the names at the target mean."""
         return collect(listing.values(), prefixes=self.options.prefixes, now=int(self.options.now()))
+
+    async def fetch_to_cache(self, wanted: Sequence[ParsedName], chain: Chain) -> None:
+        """Local copies of those manifests and signature archives of ``chain`` that are not there yet."""
+        await sync.fetch(self.engine, self.lane, self.cache, wanted, sizes=chain.sizes, codec_of=self.reading_codec, gzip=self.gzip)
 
     def writing_codec(self) -> Codec:
         """As the options ask."""
@@ -115,6 +120,7 @@ async def open_session(url: str, options: Options, *, hub: EventHub, control: Co
         if writing:
             await in_thread(cache.lock)
             stack.callback(cache.unlock)
+            stack.callback(cache.sweep)  # what a cancelled step has left; a listing of a local folder
             await in_thread(cache.sweep)
         tempdir = stack.enter_context(workspace(options.tempdir))
         concurrency = _concurrency(backend, options)
@@ -126,7 +132,7 @@ async def open_session(url: str, options: Options, *, hub: EventHub, control: Co
                 concurrency=concurrency,
                 policy=options.retry,
                 spool_dir=tempdir,
-                spool_bytes=options.spool or (concurrency + SPARE_VOLUMES) * options.volume_size,
+                spool_bytes=options.spool,
                 memory_bytes=options.memory,
                 intervention=intervention,
                 events=hub,

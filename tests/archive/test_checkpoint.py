@@ -61,14 +61,15 @@ def test_resume_cuts_side_files_to_the_volume_and_forgets_later_ones(tmp_path: P
     state = journal_of_three(tmp_path)
 
     journal = Journal.resume(tmp_path, state, 1)
-    journal.sigtar.append(b"new")
+    journal.sigtar.append(b"n" * 10)
+    journal.add_lines(b"line\n")
     journal.volume(note(2))
     content = b"".join(journal.sigtar.read())
     journal.close()
 
     (again,) = checkpoint.find(tmp_path)
-    assert content == b"s" * 10 + b"new"
-    assert journal.lines == 1
+    assert content == b"s" * 10 + b"n" * 10
+    assert journal.lines == 2
     assert set(again.volumes) == {1, 2}
     assert again.stored == {1}
 
