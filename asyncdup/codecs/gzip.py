@@ -17,7 +17,7 @@ from asyncdup.errors import FormatError
 
 # Magic, deflate, no flags, no time (equal bytes for equal data), no hint, unknown system. Source: RFC 1952.
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-_INPUT = 1 << 19  # bytes; more at once falls out of the processor's cache, less costs a thread hop more often
+_INPUT = 1 << 19  # bytes; more at once takes more memory and is no faster, less costs a thread hop more often
 
 
 class GzipCodec:

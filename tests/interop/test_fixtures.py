@@ -82,7 +82,7 @@ def test_a_chain_with_short_names_is_continued(fixture_archive: Make, fixtures: 
 
     result = found.by_us("incremental", allow_source_mismatch=True)
 
-    assert result.statistics.delta_entries == 2
+    assert (result.statistics.new_files, result.statistics.deleted_files) == (1, 0)
     found.check("us")
     assert found.read_by_us(START) == expected(fixtures / "short-names/expected/20231114T221320Z.jsonl")
 
@@ -144,6 +144,7 @@ def test_the_status_has_the_chains_that_stock_sees(name: str, fixture_archive: M
     assert collection.warnings() == []
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="only root may give files the fixture's owners")
 def test_verify_of_a_fixture_finds_each_difference(fixture_archive: Make) -> None:
     """With data, also of signed and encrypted volumes (format, section 18)."""
     found = fixture_archive("pubkey-signed", SIGNED)

@@ -18,7 +18,10 @@ Listing = dict[str, dict[str, Any]]  # by relative path as ``os.fsdecode`` gives
 
 
 def listing(root: Path, *, owners: bool = IS_ROOT) -> Listing:
-    """What the archive keeps of ``root`` and of each entry below it. Sockets are not kept."""
+    """What the archive keeps of ``root`` and of each entry below it. Sockets are not kept.
+
+    Without ``owners`` also without setuid and setgid bits: who may not set the owner does not get them from us (P8), but from stock.
+    """
     top = os.fsencode(root)
     found = {".": describe(top, owners=owners)}
     if stat.S_ISDIR(os.lstat(top).st_mode):
@@ -37,7 +40,7 @@ def describe(path: bytes, *, owners: bool) -> dict[str, Any]:
     if owners:
         entry |= {"uid": info.st_uid, "gid": info.st_gid}
     if kind != "sym":
-        entry |= {"mode": stat.S_IMODE(info.st_mode), "mtime": max(0, int(info.st_mtime))}
+        entry |= {"mode": stat.S_IMODE(info.st_mode) & _kept_bits(owners), "mtime": max(0, int(info.st_mtime))}
     if kind == "sym":
         entry["target"] = os.fsdecode(os.readlink(path))
     if kind == "reg":
@@ -63,7 +66,13 @@ def expected(path: Path, *, owners: bool = IS_ROOT) -> Listing:
     if not owners:
         for entry in found.values():
             del entry["uid"], entry["gid"]
+            if "mode" in entry:
+                entry["mode"] &= _kept_bits(owners)
     return found
+
+
+def _kept_bits(owners: bool) -> int:
+    return 0o7777 if owners else 0o1777
 
 
 def can_make_devices(folder: Path) -> bool:

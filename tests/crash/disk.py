@@ -1,0 +1,173 @@
+"""What a kill, or a power cut, between any two changes to the disk leaves behind: copies of folders, taken while a run changes them (M3).
+
+One run gives all states; nothing has to be killed for that. A state is taken before every call that changes the disk, and in the middle of
+every write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+CALLS = ("open", "mkdir", "rename", "link", "unlink", "fsync", "fdatasync")
+WRITERS = ("asyncdup.backends.local.FileIO", "asyncdup.archive.checkpoint.FileIO", "asyncdup.codecs.base.FileIO")
+
+Content = dict[str, bytes]  # of the files of one folder
+
+
+@dataclass(frozen=True)
+class State:
+    """Folders at one moment. ``before``: the call that was not made any more. ``power``: only what had been flushed is there."""
+
+    number: int
+    before: str
+    power: bool
+    folders: tuple[Content, ...]
+
+    def __str__(self) -> str:
+        return f"{'power cut' if self.power else 'kill'} {self.number} before {self.before}"
+
+    def lay_out(self, *folders: Path) -> None:
+        """Make ``folders`` be as they were then."""
+        for folder, content in zip(folders, self.folders, strict=True):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            for name, data in content.items():
+                (folder / name).write_bytes(data)
+
+
+class Disk:
+    """Watches ``folders``. ``states``: what was seen, each once."""
+
+    def __init__(self, *folders: Path) -> None:
+        self.states: list[State] = []
+        self._folders = folders
+        self._seen: set[str] = set()
+        self._lock = threading.RLock()
+        self._calls = 0
+        # What a power cut leaves: of every file what was flushed last, under the names that its folder had when that was flushed last.
+        self._flushed: dict[int, bytes] = {}
+        self._named: dict[Path, dict[str, int]] = {}
+        self._pins: list[int] = []  # an inode that is still open is not given to another file
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Inside, every change of the disk by asyncdup is seen."""
+        for folder in self._folders:
+            self._adopt(folder)
+        patches = [mock.patch.object(os, name, self._wrapped(name)) for name in CALLS]
+        patches += [mock.patch(name, self._writer()) for name in WRITERS]
+        try:
+            for patch in patches:
+                patch.start()
+            yield
+        finally:
+            for patch in patches:
+                patch.stop()
+            for pin in self._pins:
+                os.close(pin)
+        self._take("the end")
+
+    def _adopt(self, folder: Path) -> None:
+        for path in folder.iterdir() if folder.exists() else ():
+            self._flushed[path.stat().st_ino] = path.read_bytes()
+        self._note_names(folder)
+
+    def _wrapped(self, name: str) -> Callable[..., Any]:
+        real = getattr(os, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            if name == "open" and not args[1] & os.O_CREAT:
+                return real(*args, **options)
+            with self._lock:
+                self._take(f"{name} {os.path.basename(_shown(args[0]))}")
+                if name in ("fsync", "fdatasync"):
+                    return self._flush(args[0])
+                return real(*args, **options)
+
+        return call
+
+    def _writer(self) -> type[FileIO]:
+        disk = self
+
+        class Watched(FileIO):
+            def write(self, data: Any, /) -> int:
+                if isinstance(self.name, int) and not disk._watches(self.name):
+                    return super().write(data)
+                with disk._lock:
+                    view = memoryview(data)
+                    disk._take("write")
+                    written = super().write(view[: len(view) // 2])
+                    disk._take("the rest of a write")
+                    return written + super().write(view[written:])
+
+            def truncate(self, size: int | None = None, /) -> int:
+                with disk._lock:
+                    disk._take("truncate")
+                    return super().truncate(size)
+
+        return Watched
+
+    def _watches(self, descriptor: int) -> bool:
+        return _path(descriptor).parent in self._folders
+
+    def _flush(self, descriptor: int) -> None:
+        """Note what is flushed; the real thing would only take time."""
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            self._note_names(_path(descriptor))
+        else:
+            self._pins.append(os.dup(descriptor))
+            self._flushed[status.st_ino] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
+
+    def _note_names(self, folder: Path) -> None:
+        if folder in self._folders and folder.exists():
+            self._named[folder] = {path.name: path.stat().st_ino for path in folder.iterdir()}
+
+    def _take(self, before: str) -> None:
+        self._calls += 1
+        self._keep(before, False, tuple(_content(folder) for folder in self._folders))
+        self._keep(before, True, tuple(self._after_power_cut(folder) for folder in self._folders))
+
+    def _after_power_cut(self, folder: Path) -> Content:
+        return {name: self._flushed.get(inode, b"") for name, inode in sorted(self._named.get(folder, {}).items())}
+
+    def _keep(self, before: str, power: bool, folders: tuple[Content, ...]) -> None:
+        digest = hashlib.sha256()
+        for content in folders:
+            digest.update(b"folder")
+            for name, data in content.items():
+                digest.update(_lasting(name).encode() + b"\0" + data)
+        if (seen := digest.hexdigest()) not in self._seen:
+            self._seen.add(seen)
+            self.states.append(State(self._calls, _lasting(before), power, folders))
+
+
+def _content(folder: Path) -> Content:
+    if not folder.exists():
+        return {}
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != "lockfile"}
+
+
+def _path(descriptor: int) -> Path:
+    return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+
+def _shown(what: Any) -> str:
+    return str(_path(what)) if isinstance(what, int) else os.fsdecode(what)
+
+
+def _lasting(name: str) -> str:
+    """Without what is different in each run."""
+    return re.sub(r"\.asyncdup-[0-9a-f]+-([0-9a-f]+-[0-9a-f]{12})?", ".asyncdup-", name)

@@ -1,0 +1,239 @@
+"""A backup that ends at any moment, by a kill or a power cut: what it leaves can be restored and gone on with (P1, P2, M3).
+
+One run is watched (``disk``); then each state that it went through is checked. A quick run checks every ``SHARE``-th of them, a nightly one
+all (``ASYNCDUP_CRASH_SHARE=1``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crash.disk import Disk, State
+from interop.archives import Archive
+from interop.stock import Stock
+from interop.trees import Listing, edit_again, edit_plain, listing, make_plain, settle, write
+
+from asyncdup.archive import checkpoint
+from asyncdup.archive.chains import BackupSet, collect
+from asyncdup.backends.base import ObjectInfo
+from asyncdup.commands.backup import BackupResult
+
+SHARE = int(os.environ.get("ASYNCDUP_CRASH_SHARE", "41"))
+SMALL = 140_000  # bytes of a volume: about one member of 64 KiB fits
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unflushed")]
+
+
+class Crash:
+    """One run that is watched, and archives as it left them on its way.
+
+    Attributes:
+        older: what the target held before, by time.
+        tree: what the run has stored.
+    """
+
+    def __init__(self, archive: Archive, action: str, **options: Any) -> None:
+        self.archive = archive
+        self.action = action
+        self.options = {"volume_size": SMALL, "concurrency": 3, **options}
+        self.older = dict(archive.kept)
+        disk = Disk(archive.target, archive.cache["us"] / "c")
+        with disk.watched():
+            self.set_id = self.run(archive).set_id
+        self.tree = archive.read_by_us()
+        self.states = disk.states
+
+    def run(self, here: Archive) -> BackupResult:
+        """The command."""
+        result = here.by_us(self.action, **self.options)
+        assert here.heard.warnings == []
+        return result
+
+    def archives(self, what: str) -> list[Archive]:
+        """Those to be looked at in this run; the last state always, and others of the other source."""
+        first = SHARE // 2 if what == "changed" else 0
+        return [self.at(state, what) for state in [*self.states[first:-1:SHARE], self.states[-1]]]
+
+    def at(self, state: State, what: str) -> Archive:
+        """What was left in ``state``."""
+        archive = self.archive
+        here = Archive(archive.folder / what / str(state).replace(" ", "-"), archive.stock, archive.form, source=archive.source)
+        state.lay_out(here.target, here.cache["us"] / "c")
+        here.time = archive.time
+        here.kept = dict(self.older)
+        return here
+
+    def killed_with(self, volumes: int) -> Archive:
+        """What a kill left when so many volumes were stored."""
+        for number, state in enumerate(self.states):
+            here = self.at(state, f"left-{number}")
+            if not state.power and len(good_volumes(here)) == volumes:
+                return here
+        raise AssertionError(f"the run never had {volumes} volumes")
+
+
+def set_at(here: Archive, time: int) -> BackupSet | None:
+    infos = [ObjectInfo(path.name, path.stat().st_size) for path in here.target.iterdir()]
+    return next((each for each in collect(infos, now=0).sets if each.end == time), None)
+
+
+def good_volumes(here: Archive) -> list[Path]:
+    """Volumes that are as the journal says, from the first on."""
+    states = checkpoint.find(here.cache["us"] / "c")
+    notes = states[0].volumes if states else {}
+    good: list[Path] = []
+    while (note := notes.get(len(good) + 1)) and (path := here.target / note.name).exists() and path.stat().st_size == note.size:
+        good.append(path)
+    return good
+
+
+def the_older_chain_is_restored(crash: Crash, here: Archive) -> None:
+    """P1: at once, with an empty cache."""
+    for time, tree in crash.older.items():
+        assert here.read_by_us(time, archive_dir=here.folder / "empty") == tree
+    newest = crash.set_id.end
+    unfinished = (each := set_at(here, newest)) is None or not each.is_complete
+    if crash.older:
+        assert here.read_by_us(archive_dir=here.folder / "empty") == (crash.older[max(crash.older)] if unfinished else crash.tree)
+
+
+def the_same_command_ends_right(crash: Crash, here: Archive) -> None:
+    """P1; and what was sent is not sent again (P2)."""
+    there = set_at(here, crash.set_id.end)
+    finished = there is not None and there.is_complete
+    good = [] if finished else good_volumes(here)
+    inodes = [path.stat().st_ino for path in good]
+
+    result = crash.run(here)
+
+    assert result.set_id == crash.set_id or not good
+    assert [path.stat().st_ino for path in good][: result.resumed] == inodes[: result.resumed]
+    nothing_is_left_over(here)
+    now = listing(here.source)
+    if crash.tree == now:
+        assert result.resumed == len(good)
+        assert here.read_by_us() == now
+    else:  # gone on with after a change: every file is as it was at some time
+        assert here.read_by_us() == (now if finished else crash.tree)
+
+
+def nothing_is_left_over(here: Archive) -> None:
+    cache = here.cache["us"] / "c"
+    names = [path.name for folder in (here.folder, here.target, cache) for path in folder.iterdir()]
+    assert [name for name in names if "asyncdup-" in name] == []
+
+
+def the_signatures_are_right(crash: Crash, here: Archive) -> None:
+    """P2: an incremental finds what differs, and nothing else."""
+    stored, now = here.read_by_us(), listing(here.source)
+
+    result = here.by_us("incremental")
+
+    assert here.read_by_us() == now
+    if stored == now:
+        assert result.statistics.delta_entries == 0
+
+
+def the_next_incremental_ends_right(here: Archive) -> None:
+    here.by_us("incremental", volume_size=SMALL)
+    assert here.read_by_us() == listing(here.source)
+
+
+def the_changed_source_is_gone_on_with(crash: Crash, here: Archive) -> None:
+    """P2: no file is a mixture, and the next incremental brings everything."""
+    now = listing(here.source)
+
+    crash.run(here)
+
+    nothing_is_left_over(here)
+    assert is_of_one_or_the_other(here.read_by_us(), crash.tree, now)
+    del here.kept[here.time]
+    the_next_incremental_ends_right(here)
+    for time, tree in here.kept.items():
+        assert here.read_by_us(time) == tree
+
+
+def is_of_one_or_the_other(found: Listing, then: Listing, now: Listing) -> bool:
+    """Each entry is as it was at some time."""
+    return all(entry in (then.get(path), now.get(path)) for path, entry in found.items())
+
+
+def all_that_follows(crash: Crash, change: Callable[[Path], None]) -> None:
+    """Each state with an unchanged source, then with a changed one."""
+    archives = crash.archives("same")
+    for here in archives:
+        the_older_chain_is_restored(crash, here)
+        the_same_command_ends_right(crash, here)
+        the_signatures_are_right(crash, here)
+    change(crash.archive.source)
+    for here in archives:
+        the_next_incremental_ends_right(here)
+    for here in crash.archives("changed"):
+        the_changed_source_is_gone_on_with(crash, here)
+
+
+def begun(tmp_path: Path, stock: Stock | None = None) -> Archive:
+    archive = Archive(tmp_path, stock)
+    make_plain(archive.source)
+    return archive
+
+
+def with_a_chain(tmp_path: Path, stock: Stock | None = None) -> Archive:
+    archive = begun(tmp_path, stock)
+    archive.by_us("full")
+    edit_plain(archive.source)
+    return archive
+
+
+def test_the_first_full(tmp_path: Path) -> None:
+    all_that_follows(Crash(begun(tmp_path), "full"), edit_plain)
+
+
+def test_a_full_beside_a_chain(tmp_path: Path) -> None:
+    all_that_follows(Crash(with_a_chain(tmp_path), "full", concurrency=1), edit_again)
+
+
+def test_an_incremental(tmp_path: Path) -> None:
+    all_that_follows(Crash(with_a_chain(tmp_path), "incremental"), edit_again)
+
+
+def test_a_full_that_was_resumed(tmp_path: Path) -> None:
+    here = Crash(with_a_chain(tmp_path), "full").killed_with(volumes=3)
+
+    all_that_follows(Crash(here, "full"), edit_again)
+
+
+def test_an_incremental_that_was_resumed_with_another_source(tmp_path: Path) -> None:
+    """The file that the last stored volume ends inside of has changed: volumes are taken back."""
+    here = Crash(with_a_chain(tmp_path), "incremental").killed_with(volumes=2)
+    edit_again(here.source)
+
+    all_that_follows(Crash(here, "incremental"), edit_third)
+
+
+def edit_third(root: Path) -> None:
+    write(root / "big", b"short now", mtime=1_500_003_000)
+    write(root / "folder/inner/deeper", b"new\n", mtime=1_500_003_000)
+    (root / "text").unlink()
+    settle(root, 1_500_003_001)
+
+
+def test_a_resumed_backup_is_as_good_for_stock(tmp_path: Path, stock: Stock) -> None:
+    """P18: an incremental that was resumed with a changed source, and one upon it; stock restores and goes on."""
+    here = Crash(with_a_chain(tmp_path, stock), "incremental").killed_with(volumes=2)
+    edit_again(here.source)
+    here.by_us("incremental", volume_size=SMALL)
+    mixed = here.kept[here.time] = here.read_by_us()
+    assert mixed != listing(here.source)
+    here.by_us("incremental")
+
+    here.check("us", "stock")
+
+    edit_third(here.source)
+    here.by_stock("incremental")
+    here.check("us", "stock")
