@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -295,10 +296,17 @@ class Subscription:
 class EventHub:
     """Stamps events with ``seq``, clocks and job and hands them to callbacks (at once) and subscriptions (by ring).
 
-    ``wall`` and ``clock`` are handed in, so that tests own them. A callback that raises is dropped, never the transfer.
+    ``wall`` (seconds since the epoch) and ``clock`` (monotonic) are handed in where a test owns them. A callback that raises is dropped, never
+    the transfer.
     """
 
-    def __init__(self, *, job: str = "", wall: Callable[[], float], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        job: str = "",
+        wall: Callable[[], float] = time.time,  # noqa: TID251 - the defaults of the seam itself
+        clock: Callable[[], float] = time.monotonic,  # noqa: TID251
+    ) -> None:
         self.job = job
         self._wall = wall
         self._clock = clock

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.commands.conftest import Stage, tree
 
 from asyncdup.testing import VirtualLoop
+from tests.commands.conftest import Stage, tree
 
 POINTS = int(os.environ.get("ASYNCDUP_CANCEL_POINTS", "20"))  # a nightly run takes more
 

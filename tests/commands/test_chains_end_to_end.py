@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.commands.conftest import FILE, START, Stage, tree
 
 import asyncdup
 from asyncdup import events
+from tests.commands.conftest import FILE, START, Stage, tree
 
 
 def furnish(stage: Stage) -> None:

@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.commands.conftest import Stage, tree
 
 import asyncdup
+from tests.commands.conftest import Stage, tree
 
 
 class Shelf:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
 import pytest
-from tests.commands.conftest import SMALL, Stage, tree
 
 import asyncdup
 from asyncdup import RetryPolicy, events
 from asyncdup.testing import FaultyBackend
 from asyncdup.testing.faults import Raise, auth_lost, disk_full, lost, refused, throttled
+from tests.commands.conftest import SMALL, Stage, tree
 
 INTERVENTION = RetryPolicy(mode="intervention", max_elapsed=60.0)
 FULL_DISK = [Raise(disk_full)] * 100
@@ -179,7 +180,7 @@ async def test_a_cancelled_wait_removes_the_flag(far: Far) -> None:
 
 async def test_a_drained_backup_ends_with_a_state_to_go_on_from(far: Far) -> None:
     """X3, X4."""
-    stage, backend, flag = ready(far, retry=RetryPolicy(), retry_flag=None)
+    stage, _, flag = ready(far, retry=RetryPolicy(), retry_flag=None)
     stage.fill(20)
     control = asyncdup.Control()
 
@@ -224,7 +225,7 @@ async def test_mode_wait_goes_on_trying_for_as_long_as_it_takes(far: Far) -> Non
     await stage.backup()
 
     assert anyio.current_time() - began > 3000
-    gaps = [later.began - call.began for call, later in zip(backend.calls, backend.calls[1:], strict=False)]
+    gaps = [later.began - call.began for call, later in pairwise(backend.calls)]
     assert max(gaps) <= 301
     await is_whole(stage, flag)
 
@@ -239,7 +240,7 @@ async def test_fixed_retries_run_out_and_the_root_cause_is_raised(far: Far) -> N
 
     tried = [call for call in backend.calls if call.verb == "put" and "vol3" in call.name]
     assert len(tried) == 4
-    assert all(8.5 <= later.began - (call.ended or 0) <= 13.5 for call, later in zip(tried, tried[1:], strict=False))
+    assert all(8.5 <= later.began - (call.ended or 0) <= 13.5 for call, later in pairwise(tried))
     assert any("4 attempts" in note for note in caught.value.__notes__)
     assert asyncdup.exit_code_of(caught.value) == 50
     stage.nothing_is_left()

@@ -13,7 +13,6 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.commands.conftest import Stage, tree
 
 from asyncdup import RetryPolicy
 from asyncdup.codecs import Codec, Sealed, Sealer
@@ -22,6 +21,7 @@ from asyncdup.commands.session import Session
 from asyncdup.testing import FaultyBackend
 from asyncdup.testing.faults import Raise, lost
 from asyncdup.testing.faulty import Call
+from tests.commands.conftest import Stage, tree
 
 VOLUMES = 8
 PACES = [
