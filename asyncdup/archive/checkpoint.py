@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -84,8 +85,12 @@ class SideFile:
         self._pending_bytes = 0
         with writing_in(self._folder, OPTION):
             self._file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
-            self._file.truncate(size)
-            self._file.seek(size)
+            try:
+                self._file.truncate(size)
+                self._file.seek(size)
+            except BaseException:
+                self._file.close()
+                raise
 
     def append(self, data: bytes) -> None:
         """Take bytes; they count in ``size`` at once."""
@@ -131,18 +136,24 @@ class Journal:
         self.lines = lines
         base = _base(folder, head.end)
         self._paths = [base, *_side_files(base)]
-        self.sigtar = SideFile(self._paths[1], sigtar)
-        self.files = SideFile(self._paths[2], files)
-        with writing_in(folder, OPTION):
-            self._log = FileIO(os.open(base, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a")
+        with ExitStack() as opened:
+            self.sigtar = opened.enter_context(closing(SideFile(self._paths[1], sigtar)))
+            self.files = opened.enter_context(closing(SideFile(self._paths[2], files)))
+            with writing_in(folder, OPTION):
+                self._log = FileIO(os.open(base, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a")
+            opened.pop_all()
 
     @classmethod
     def begin(cls, folder: Path, head: RunHead) -> Journal:
         """Start a new journal for the set of ``head``."""
         discard(folder, head.end)
         journal = cls(folder, head)
-        journal._append({"v": 1, **asdict(head)})
-        _sync_folder(folder)
+        try:
+            journal._append({"v": 1, **asdict(head)})
+            _sync_folder(folder)
+        except BaseException:
+            journal.close()
+            raise
         return journal
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,7 +18,7 @@ from asyncdup.events import EventHub, JobFinished, JobStarted
 async def job(action: str, *, source: str, target: str, options: Options, events: EventHub | None) -> AsyncIterator[EventHub]:
     """The hub for a command's events: the caller's, or a silent one. What the command raises passes through."""
     hub = events or EventHub(wall=options.now, clock=anyio.current_time)
-    hub.job = hub.job or uuid.uuid4().hex[:12]
+    hub.job = hub.job or os.urandom(6).hex()
     hub.emit(JobStarted(action=action, source=redact(source), target=redact(target)))
     try:
         yield hub

@@ -61,6 +61,15 @@ def test_text_between_noise_is_still_packed() -> None:
 
 
 @needs_isal
+def test_small_files_of_both_kinds_side_by_side_are_packed() -> None:
+    """Two samples of 64 KiB both met noise in every fourth region of such a volume, and half of each of them was text."""
+    kinds = random.Random(8).choices([NOISE, TEXT], k=128)
+    plain = b"".join(kind[number * 8192 :][:8192] for number, kind in enumerate(kinds))
+
+    assert len(deflate(plain)) < 8192 * (kinds.count(NOISE) + kinds.count(TEXT) // 5)
+
+
+@needs_isal
 def test_samples_of_text_decide_for_packing_although_fixed_codes_do_not_fit() -> None:
     """Bytes that are few but unusual cost more than eight bits in fixed codes: the second look sees it."""
     few = bytes(random.Random(2).choices(range(200, 216), k=65536))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from asyncdup.testing import VirtualLoop
+from asyncdup.testing import FaultyBackend, VirtualLoop
 from tests.commands.conftest import Stage, tree
 
 POINTS = int(os.environ.get("ASYNCDUP_CANCEL_POINTS", "20"))  # a nightly run takes more
@@ -62,7 +63,6 @@ def turns() -> dict[str, int]:
     return {}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("share", range(POINTS))
 def test_a_backup_that_is_cancelled_leaves_nothing_and_is_gone_on_with(tmp_path: Path, turns: dict[str, int], share: int) -> None:
     stage = Stage(tmp_path, f"file://{tmp_path / 'target'}")
@@ -85,7 +85,6 @@ def test_a_backup_that_is_cancelled_leaves_nothing_and_is_gone_on_with(tmp_path:
     run(test)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("share", range(POINTS))
 def test_a_restore_that_is_cancelled_leaves_nothing_but_what_it_wrote(tmp_path: Path, turns: dict[str, int], share: int) -> None:
     stage = Stage(tmp_path, f"file://{tmp_path / 'target'}")
@@ -104,3 +103,26 @@ def test_a_restore_that_is_cancelled_leaves_nothing_but_what_it_wrote(tmp_path: 
         assert tree(await stage.restore(force=True)) == tree(stage.source)
 
     run(test)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5])
+async def test_a_timeout_ends_a_backup_and_a_restore_at_a_far_target(far: tuple[Stage, FaultyBackend], seconds: float) -> None:
+    """``asyncio.timeout`` of the application, while calls are on their way: no call runs on."""
+    stage, backend = far
+    stage.defaults = {"concurrency": 2}
+    stage.fill(5)
+    backend.inner.latency = 1.3
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stage.backup()
+    stage.nothing_is_left()
+    assert "running" not in {call.outcome for call in backend.calls}
+    await stage.backup()
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stage.restore("cut")
+    stage.nothing_is_left()
+    assert "running" not in {call.outcome for call in backend.calls}
+    assert tree(await stage.restore()) == tree(stage.source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import anyio
 import pytest
 
 import asyncdup
@@ -308,6 +309,27 @@ async def test_compression_is_a_choice(stage: Stage, options: dict[str, object])
     await stage.backup(**options)
 
     assert tree(await stage.restore()) == tree(stage.source)
+
+
+async def test_two_backups_may_run_at_once_but_not_with_one_archive_folder(stage: Stage) -> None:
+    """P10, within one process."""
+    stage.fill(3)
+    refused: list[asyncdup.LockedError] = []
+
+    async def back_up(name: str) -> None:
+        try:
+            await asyncdup.backup(stage.source, stage.url + name, stage.options(name="other" if name else "cache"))
+        except asyncdup.LockedError as error:
+            refused.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for name in ("", "", "-other"):
+            tasks.start_soon(back_up, name)
+
+    assert [error.exit_code for error in refused] == [23]
+    assert tree(await stage.restore()) == tree(stage.source)
+    stage.url += "-other"
+    assert tree(await stage.restore("other")) == tree(stage.source)
 
 
 async def test_a_backup_of_the_same_second_waits_for_the_next(stage: Stage) -> None:

@@ -14,7 +14,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,20 @@ from unittest import mock
 CALLS = ("open", "mkdir", "rename", "link", "unlink", "fsync", "fdatasync")
 WRITERS = ("asyncdup.backends.local.FileIO", "asyncdup.archive.checkpoint.FileIO", "asyncdup.codecs.base.FileIO")
 
-Content = dict[str, bytes]  # of the files of one folder
+
+@dataclass(frozen=True)
+class Kept:
+    """The content of a file at one moment."""
+
+    data: bytes
+    digest: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", hashlib.sha256(self.data).digest())
+
+
+Content = dict[str, Kept]  # of the files of one folder
+NOTHING = Kept(b"")
 
 
 @dataclass(frozen=True)
@@ -43,8 +56,8 @@ class State:
         for folder, content in zip(folders, self.folders, strict=True):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            for name, data in content.items():
-                (folder / name).write_bytes(data)
+            for name, kept in content.items():
+                (folder / name).write_bytes(kept.data)
 
 
 class Disk:
@@ -57,9 +70,10 @@ class Disk:
         self._lock = threading.RLock()
         self._calls = 0
         # What a power cut leaves: of every file what was flushed last, under the names that its folder had when that was flushed last.
-        self._flushed: dict[int, bytes] = {}
+        self._flushed: dict[int, Kept] = {}
         self._named: dict[Path, dict[str, int]] = {}
         self._pins: list[int] = []  # an inode that is still open is not given to another file
+        self._read: dict[int, tuple[tuple[int, int], Kept]] = {}  # what need not be read again, by inode: its size and time then
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -81,7 +95,7 @@ class Disk:
 
     def _adopt(self, folder: Path) -> None:
         for path in folder.iterdir() if folder.exists() else ():
-            self._flushed[path.stat().st_ino] = path.read_bytes()
+            self._flushed[path.stat().st_ino] = self._content(path)
         self._note_names(folder)
 
     def _wrapped(self, name: str) -> Callable[..., Any]:
@@ -109,12 +123,16 @@ class Disk:
                     view = memoryview(data)
                     disk._take("write")
                     written = super().write(view[: len(view) // 2])
+                    disk._forget(self)
                     disk._take("the rest of a write")
-                    return written + super().write(view[written:])
+                    written += super().write(view[written:])
+                    disk._forget(self)
+                    return written
 
             def truncate(self, size: int | None = None, /) -> int:
                 with disk._lock:
                     disk._take("truncate")
+                    disk._forget(self)
                     return super().truncate(size)
 
         return Watched
@@ -129,7 +147,7 @@ class Disk:
             self._note_names(_path(descriptor))
         else:
             self._pins.append(os.dup(descriptor))
-            self._flushed[status.st_ino] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
+            self._flushed[status.st_ino] = self._content(Path(f"/proc/self/fd/{descriptor}"))
 
     def _note_names(self, folder: Path) -> None:
         if folder in self._folders and folder.exists():
@@ -137,27 +155,38 @@ class Disk:
 
     def _take(self, before: str) -> None:
         self._calls += 1
-        self._keep(before, False, tuple(_content(folder) for folder in self._folders))
+        self._keep(before, False, tuple(self._contents(folder) for folder in self._folders))
         self._keep(before, True, tuple(self._after_power_cut(folder) for folder in self._folders))
 
+    def _contents(self, folder: Path) -> Content:
+        if not folder.exists():
+            return {}
+        return {path.name: self._content(path) for path in sorted(folder.iterdir()) if path.name != "lockfile"}
+
+    def _content(self, path: Path) -> Kept:
+        status = path.stat()
+        key = status.st_size, status.st_mtime_ns
+        known = self._read.get(status.st_ino)
+        if known is None or known[0] != key:
+            known = self._read[status.st_ino] = key, Kept(path.read_bytes())
+        return known[1]
+
+    def _forget(self, file: FileIO) -> None:
+        """It was written: its time need not tell, as it is no finer than some milliseconds."""
+        self._read.pop(os.fstat(file.fileno()).st_ino, None)
+
     def _after_power_cut(self, folder: Path) -> Content:
-        return {name: self._flushed.get(inode, b"") for name, inode in sorted(self._named.get(folder, {}).items())}
+        return {name: self._flushed.get(inode, NOTHING) for name, inode in sorted(self._named.get(folder, {}).items())}
 
     def _keep(self, before: str, power: bool, folders: tuple[Content, ...]) -> None:
         digest = hashlib.sha256()
         for content in folders:
             digest.update(b"folder")
-            for name, data in content.items():
-                digest.update(_lasting(name).encode() + b"\0" + data)
+            for name, kept in content.items():
+                digest.update(_lasting(name).encode() + b"\0" + kept.digest)
         if (seen := digest.hexdigest()) not in self._seen:
             self._seen.add(seen)
             self.states.append(State(self._calls, _lasting(before), power, folders))
-
-
-def _content(folder: Path) -> Content:
-    if not folder.exists():
-        return {}
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != "lockfile"}
 
 
 def _path(descriptor: int) -> Path:

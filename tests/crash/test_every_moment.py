@@ -23,7 +23,7 @@ from asyncdup.archive.chains import BackupSet, collect
 from asyncdup.backends.base import ObjectInfo
 from asyncdup.commands.backup import BackupResult
 
-SHARE = int(os.environ.get("ASYNCDUP_CRASH_SHARE", "41"))
+SHARE = int(os.environ.get("ASYNCDUP_CRASH_SHARE", "61"))
 SMALL = 140_000  # bytes of a volume: about one member of 64 KiB fits
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unflushed")]
