@@ -44,14 +44,13 @@ def test_the_lock_of_another_process_is_reported(tmp_path: Path) -> None:
     """P10: exit code 23, as stock duplicity's."""
     folder = ArchiveDir(tmp_path, "n")
     folder.create()
-    with open(tmp_path / "n" / "lockfile", "w") as file, locked_by_child(file.name):
-        with pytest.raises(LockedError) as caught:
-            folder.lock()
+    with open(tmp_path / "n" / "lockfile", "w") as file, locked_by_child(file.name), pytest.raises(LockedError) as caught:
+        folder.lock()
 
     assert caught.value.exit_code == 23
 
 
-class locked_by_child:  # noqa: N801 - reads as a statement
+class locked_by_child:
     """Another process holds the lock."""
 
     def __init__(self, path: str) -> None:

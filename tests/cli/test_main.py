@@ -10,8 +10,8 @@ import resource
 import stat
 import subprocess
 import sys
-from pathlib import Path
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest

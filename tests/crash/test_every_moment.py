@@ -7,7 +7,6 @@ all (``ASYNCDUP_CRASH_SHARE=1``).
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
