@@ -158,6 +158,17 @@ class EpisodeOpened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeContinues(Event):
+    """A reminder that the lane still waits (N1). ``waited``: seconds so far; the rest as of EpisodeOpened."""
+
+    episode: str
+    error: str
+    hint: str = ""
+    resume: tuple[str, ...] = ()
+    waited: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeClosed(Event):
     """``by``: what ended the wait (flag removed, signal, api, abort, cancel, ...). ``waited``: seconds."""
 

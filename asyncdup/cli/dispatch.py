@@ -57,6 +57,8 @@ def options_of(settings: Settings, secrets: Secrets) -> Options:
         concurrency=settings.concurrency,
         retry=_retry(settings),
         retry_flag=_path(settings.retry_failure_flag),
+        intervention_timeout=settings.intervention_timeout,
+        on_intervention=settings.on_intervention,
         spool=settings.spool,
         memory=settings.memory or 256 * MIB,
         archive_dir=_path(settings.archive_dir),

@@ -126,6 +126,13 @@ def _words(text: str) -> tuple[str, ...]:
         raise ValueError("options quoted as in a shell") from error
 
 
+def _command(text: str) -> tuple[str, ...]:
+    words = _words(text)
+    if not words:
+        raise ValueError("a command")
+    return words
+
+
 def _not_empty(text: str) -> str:
     if not text:
         raise ValueError("something that is not empty")
@@ -271,6 +278,26 @@ _SERVED = (
             _not_empty,
             ours=True,
             help="there while it waits for you; remove it to go on",
+        ),
+        Option(
+            "intervention-timeout",
+            "intervention_timeout",
+            "set",
+            "SECONDS",
+            units.parse_duration,
+            default=0.0,
+            ours=True,
+            help="end with exit code 61 when it has waited for you so long [0 = never]",
+        ),
+        Option(
+            "on-intervention",
+            "on_intervention",
+            "set",
+            "COMMAND",
+            _command,
+            default=(),
+            ours=True,
+            help="run when it begins to wait for you (no shell; JSON on its standard input)",
         ),
         Option("num-retries", "num_retries", "set", "N", _whole(1), help="attempts before it counts as failed [15 minutes of them]"),
         Option(

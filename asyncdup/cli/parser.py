@@ -120,8 +120,12 @@ def _settings(arguments: dict[str, Any], values: dict[str, Any]) -> Settings:
             "--path-to-restore and include or exclude options exclude each other", hint="say both as --include and --exclude '**'"
         )
     notices = values.pop("notices")
-    if values["retry_failure_flag"] is not None and values["retry_failure_mode"] == "fail":
-        notices += ("--retry-failure-flag has no effect with --retry-failure-mode=fail",)
+    if values["retry_failure_mode"] != "intervention":
+        notices += tuple(
+            f"--{name.replace('_', '-')} has no effect with --retry-failure-mode={values['retry_failure_mode']}"
+            for name in ("retry_failure_flag", "intervention_timeout", "on_intervention")
+            if values[name]
+        )
     if not values["encryption"] and (values["encrypt_keys"] or values["hidden_encrypt_keys"] or values["sign_key"]):
         notices += ("--no-encryption is given: backups are stored in plain, the keys are not used",)
     return Settings(**arguments, **values, notices=notices)

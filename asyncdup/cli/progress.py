@@ -9,6 +9,7 @@ from asyncdup.events import (
     AttemptFinished,
     AttemptStarted,
     EpisodeClosed,
+    EpisodeContinues,
     EpisodeOpened,
     Event,
     GateChanged,
@@ -140,7 +141,7 @@ def describe(picture: Picture, now: float) -> str:
     return "; ".join(parts) or "starting"
 
 
-def describe_wait(episode: EpisodeOpened) -> str:
+def describe_wait(episode: EpisodeOpened | EpisodeContinues) -> str:
     """That it waits, for what, and how to go on (rule N4)."""
     ways = f"; to go on: {', or '.join(episode.resume)}" if episode.resume else ""
     return f"WAITING for you: {episode.error}{f' ({episode.hint})' if episode.hint else ''}{ways}"

@@ -18,6 +18,7 @@ from asyncdup.events import (
     AttemptFinished,
     AttemptStarted,
     EpisodeClosed,
+    EpisodeContinues,
     EpisodeOpened,
     Event,
     GateChanged,
@@ -165,6 +166,8 @@ def line_of(event: Event) -> tuple[int, str] | None:
             return WARNING, f"warning: {_warning(event)}"
         case EpisodeOpened():
             return ERROR, describe_wait(event)
+        case EpisodeContinues():
+            return ERROR, f"after {format_duration(event.waited)} still {describe_wait(event)}"
         case EpisodeClosed():
             return NOTICE, f"no longer waiting after {event.waited:.0f} s ({event.by})"
         case GateChanged() if event.state == "BACKOFF":

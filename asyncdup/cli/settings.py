@@ -23,6 +23,7 @@ class Settings:
         implied: the command was not said but follows from the order of path and URL.
         selection: include and exclude options in command-line order, as (option name without dashes, value or "").
         concurrency: None = four where the backend supports it, else one.
+        intervention_timeout: 0 = no end (rule G8). ``on_intervention``: a command as words, empty = none (rule N3).
         num_retries: attempts of a streak; None = by time (rule B1). ``backend_retry_delay``: None = growing delays.
         memory, spool: None = the engine's defaults (rules S3, S4).
         full_if_older_than: an age ("30D"); ``restore_time``: a point in time.
@@ -81,6 +82,8 @@ class Settings:
     ssh_options: tuple[str, ...]
     retry_failure_mode: RetryMode
     retry_failure_flag: str | None
+    intervention_timeout: float
+    on_intervention: tuple[str, ...]
     num_retries: int | None
     backend_retry_delay: float | None
     grace: float

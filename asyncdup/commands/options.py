@@ -28,6 +28,8 @@ class Options:
         concurrency: attempts in flight; None = 4 where the backend supports it, else 1; 0 = every transfer in line with production.
         retry: what is done about errors that may pass.
         retry_flag: the file by which operator and program talk in mode ``intervention``.
+        intervention_timeout: a wait for the operator ends with InterruptedByOperator after so long; 0 = never.
+        on_intervention: a command, as words, that is run when such a wait begins.
         spool, memory: bounds on finished volumes on disk (None = concurrency + 2 volumes) and on bytes in flight.
         archive_dir, name: the local cache, by default where stock duplicity keeps it.
         tempdir: where volumes are made; None = the system's.
@@ -44,6 +46,8 @@ class Options:
     concurrency: int | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     retry_flag: Path | None = None
+    intervention_timeout: float = 0.0
+    on_intervention: tuple[str, ...] = ()
     spool: int | None = None
     memory: int = 256 * MIB
     archive_dir: Path | None = None

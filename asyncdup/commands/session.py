@@ -126,7 +126,14 @@ async def open_session(url: str, options: Options, *, hub: EventHub, control: Co
         concurrency = _concurrency(backend, options)
         if writing:
             concurrency = _fit_to_disk(concurrency, options, tempdir, hub)
-        intervention = Intervention(flag=options.retry_flag, job=hub.job, signals=control.signals)
+        intervention = Intervention(
+            flag=options.retry_flag,
+            timeout=options.intervention_timeout,
+            command=options.on_intervention,
+            job=hub.job,
+            signals=control.signals,
+            environ=options.environ,
+        )
         engine = await stack.enter_async_context(
             open_engine(
                 concurrency=concurrency,

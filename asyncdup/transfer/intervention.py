@@ -6,26 +6,31 @@ The file is ours: written whole, read once a second while a lane waits, removed 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import anyio
+from anyio.abc import TaskGroup
 
 from asyncdup.errors import UsageError
-from asyncdup.events import Event, Notice
+from asyncdup.events import EpisodeContinues, Event, Notice
 from asyncdup.threads import in_thread
 from asyncdup.transfer.failure import describe
 from asyncdup.transfer.gate import State
+from asyncdup.transfer.hook import run_hook
 from asyncdup.transfer.lane import Gate
 
+HOUR, DAY = 3600.0, 86400.0
 LOOK_EVERY = 1.0  # seconds between two looks at the flag (R1)
 CLEANUP = 1.0  # seconds that removing the flag may take; with it a Ctrl-C ends within 2 s (G9)
 LARGEST_FLAG = 64 << 10  # bytes that are read of it: anybody may have written it
@@ -40,6 +45,7 @@ class Intervention:
 
     Attributes:
         flag: where the flag file goes; None: none.
+        command: run when a lane begins to wait, as words; empty: none (N3). ``environ``: what it inherits, less what may be secret.
         timeout: seconds until a wait ends as mode ``fail`` would, with exit code 61; 0 = never (G8).
         job: an id for the flag file.
         signals: SIGUSR1 resumes this process, so that it may be named as a way to.
@@ -48,6 +54,8 @@ class Intervention:
 
     flag: Path | None = None
     timeout: float = 0.0
+    command: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     job: str = ""
     signals: bool = False
     now: Callable[[], float] = time.time  # noqa: TID251 - the edge where the wall clock is handed in
@@ -201,6 +209,11 @@ class FlagFile:
             os.unlink(self.path)
 
 
+def next_reminder(waited: float) -> float:
+    """N1: after an hour, after six, then daily. Seconds since the beginning of the episode; ``waited``: what of them is over."""
+    return next((due for due in (HOUR, 6 * HOUR) if waited < due), (waited // DAY + 1) * DAY)
+
+
 async def attend(
     gate: Gate,
     intervention: Intervention,
@@ -208,12 +221,18 @@ async def attend(
     resume_all: Callable[[str], None],
     emit: Callable[[Event], None],
 ) -> None:
-    """Be there whenever ``gate`` waits, until cancelled: flag, time limit, orders."""
-    while True:
-        if gate.state is State.WAITING:
-            await _Wait(gate, intervention, flag, resume_all, emit).run()
-        else:
-            await gate.wait_change()
+    """Be there whenever ``gate`` waits, until cancelled: flag, command, reminders, time limit, orders."""
+    told = ""  # the episode that the command was run for
+    async with anyio.create_task_group() as tasks:
+        while True:
+            if gate.state is not State.WAITING:
+                await gate.wait_change()
+                continue
+            wait = _Wait(gate, intervention, flag, resume_all, emit)
+            if told != gate.episode:
+                told = gate.episode
+                wait.start_hook(tasks)
+            await wait.run()
 
 
 class _Wait:
@@ -236,14 +255,26 @@ class _Wait:
         self._emit = emit
         self._entry = gate.diary.entries
 
+    def start_hook(self, tasks: TaskGroup) -> None:
+        """N3: beside everything else."""
+        operator = self._intervention
+        if operator.command:
+            hook = partial(run_hook, operator.command, self._record(), environ=operator.environ, say=self._say)
+            tasks.start_soon(hook)
+
     async def run(self) -> None:
-        limit = self._gate.diary.episode_since + self._intervention.timeout if self._intervention.timeout else None
+        """Until the wait is over."""
+        limit = self._intervention.timeout or math.inf
+        due = next_reminder(self._waited())
         try:
             await self._raise_flag()
             while self._waits():
-                if limit is not None and anyio.current_time() >= limit:
+                if self._waited() >= limit:
                     self._gate.abort("time limit of the intervention")
                     return
+                if self._waited() >= due:
+                    self._remind()
+                    due = next_reminder(self._waited())
                 with anyio.move_on_after(LOOK_EVERY):
                     await self._gate.wait_change()
                 if self._waits():
@@ -255,6 +286,23 @@ class _Wait:
 
     def _waits(self) -> bool:
         return self._gate.state is State.WAITING and self._gate.diary.entries == self._entry
+
+    def _waited(self) -> float:
+        """Seconds since the episode began."""
+        return anyio.current_time() - self._gate.diary.episode_since
+
+    def _remind(self) -> None:
+        told = self._record()
+        self._emit(
+            EpisodeContinues(
+                lane=self._gate.name,
+                episode=told["episode"],
+                error=told["message"],
+                hint=told["hint"],
+                resume=tuple(self._gate.diary.ways),
+                waited=self._waited(),
+            )
+        )
 
     async def _raise_flag(self) -> None:
         if self._flag is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,70 @@ def test_a_journal_cut_at_any_byte_is_read_up_to_the_last_whole_line(tmp_path: P
     else:
         (state,) = found
         assert list(state.volumes) == list(whole.volumes)[: min(3, complete - 1)]
+
+
+def test_a_note_whose_side_files_are_shorter_does_not_count(tmp_path: Path) -> None:
+    """Its signatures are lost; a file made longer again with zeros would be nonsense to the next incremental (P2)."""
+    journal_of_three(tmp_path)
+    sigtar = next(tmp_path.glob("*.sigtar"))
+    sigtar.write_bytes(sigtar.read_bytes()[:25])
+
+    (state,) = checkpoint.find(tmp_path)
+
+    assert set(state.volumes) == {1, 2}
+    sigtar.unlink()
+    assert checkpoint.find(tmp_path)[0].volumes == {}
+
+
+def test_a_rewound_journal_forgets_volumes_before_they_are_removed(tmp_path: Path) -> None:
+    """A kill in between must not make it miss what it has removed itself (P19)."""
+    state = journal_of_three(tmp_path)
+
+    checkpoint.rewind(tmp_path, state, 1)
+
+    (again,) = checkpoint.find(tmp_path)
+    assert (set(again.volumes), again.stored) == ({1}, {1})
+
+
+def test_what_is_stored_after_the_end_of_a_run_is_not_noted(tmp_path: Path) -> None:
+    """A transfer in a thread may outlive its run; the resumed one reads the volume back."""
+    journal = Journal.begin(tmp_path, HEAD)
+    journal.close()
+
+    journal.stored(1)
+
+    assert checkpoint.find(tmp_path)[0].stored == set()
+
+
+def test_sweeping_removes_whatever_is_not_kept(tmp_path: Path) -> None:
+    journal_of_three(tmp_path)
+    kept = {path.name for path in tmp_path.iterdir()}
+    for name in ("20200101T000000Z", "20200101T000000Z.sigtar", "20231114T221500Z.new", "nonsense"):
+        (tmp_path / f"asyncdup-journal-{name}").write_bytes(b"")
+    (tmp_path / "lockfile").write_bytes(b"")
+
+    checkpoint.sweep(tmp_path, keep={HEAD.end})
+
+    assert {path.name for path in tmp_path.iterdir()} == kept | {"lockfile"}
+    checkpoint.sweep(tmp_path, keep=())
+    assert [path.name for path in tmp_path.iterdir()] == ["lockfile"]
+
+
+@pytest.mark.parametrize("line", [b"5", b"[]", b"{}", b'{"v": 2}', b'{"v": 1, "end": 3}', b"\xff", b'"text"'])
+def test_a_head_that_is_none_is_no_journal(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "asyncdup-journal-20231114T221500Z").write_bytes(line + b"\n")
+
+    assert checkpoint.find(tmp_path) == []
+
+
+@pytest.mark.parametrize("change", [{"type": "other"}, {"end": "soon"}, {"start": None}, {"unknown": 1}])
+def test_a_head_of_no_backup_set_is_no_journal(tmp_path: Path, change: dict[str, object]) -> None:
+    journal_of_three(tmp_path)
+    path = tmp_path / "asyncdup-journal-20231114T221500Z"
+    head = json.loads(path.read_bytes().splitlines()[0])
+    path.write_text(json.dumps({**head, **change}) + "\n")
+
+    assert checkpoint.find(tmp_path) == []
 
 
 def test_a_complete_set_leaves_nothing_behind(tmp_path: Path) -> None:

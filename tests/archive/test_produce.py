@@ -260,6 +260,24 @@ def test_a_file_that_cannot_be_read_is_reported_and_the_chain_keeps_it(root: Pat
     assert run.batches == []
 
 
+def test_a_small_file_that_is_broken_is_reported_and_left_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(root, "file", b"content")
+    put(root, "other", b"other")
+    real = os.read
+
+    def broken(descriptor: int, size: int) -> bytes:
+        if size == len(b"content"):
+            raise OSError(errno.EIO, "Input/output error")
+        return real(descriptor, size)
+
+    monkeypatch.setattr(os, "read", broken)
+
+    run = Run(root).run()
+
+    assert warned_once(run, "file")
+    assert list(run.members) == ["", "other"]
+
+
 @pytest.mark.parametrize("at", [0, 1 << 20])
 def test_what_could_be_read_of_a_broken_file_is_kept_and_reported_once(root: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     data = random.Random(3).randbytes((1 << 20) + 200_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import grp
 import os
 import pwd
@@ -64,6 +65,7 @@ def tree(root: Path, *names: str) -> Path:
 @pytest.fixture
 def open_handles() -> Iterator[Callable[[], int]]:
     """Counts handles opened since; checks that the test leaves none."""
+    gc.collect()  # what earlier tests left to the collector must not be closed while this one counts
     before = len(os.listdir("/proc/self/fd"))
     yield lambda: len(os.listdir("/proc/self/fd")) - before
     assert len(os.listdir("/proc/self/fd")) == before

@@ -86,6 +86,22 @@ def test_a_drained_run_keeps_what_was_stored(archive: Archive) -> None:
     assert archive.read_by_us() == listing(archive.source)
 
 
+def test_a_run_that_is_drained_when_all_is_stored_has_only_its_end_to_write(archive: Archive) -> None:
+    """P6: without its manifest the set does not exist; its volumes are not made again."""
+    volumes = go_on(archive).volumes
+    archive.target.rename(archive.folder / "aside")
+    shutil.rmtree(archive.cache["us"])
+    interrupt(archive, volumes=volumes)
+    before = {path.name: path.stat().st_ino for path in archive.target.iterdir()}
+    assert len(before) == volumes
+
+    result = go_on(archive)
+
+    assert (result.resumed, result.volumes) == (volumes, volumes)
+    assert before.items() <= {path.name: path.stat().st_ino for path in archive.target.iterdir()}.items()
+    assert archive.read_by_us() == listing(archive.source)
+
+
 @pytest.mark.parametrize("action", ["full", "backup", "incremental"])
 def test_an_unfinished_full_is_gone_on_with_by_any_command(archive: Archive, action: str) -> None:
     """Format, section 14: the unfinished set decides the type."""
