@@ -2,7 +2,7 @@
 
 Three files beside the cached manifests, named so that stock duplicity passes over them: ``asyncdup-journal-T`` (JSON lines, below),
 ``asyncdup-journal-T.sigtar`` and ``asyncdup-journal-T.files`` (signature members and file-list lines written so far, plain). The first line
-says what the run is; a volume's line is written, and the two side files are fsynced, before the volume is sent; a ``stored`` line follows
+says what the run is, the next ones who writes it; a volume's line is written, and the two side files are fsynced, before the volume is sent; a ``stored`` line follows
 when it is durable at the target. So a volume that the journal does not know may be removed from the target, and no other.
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 
 from asyncdup.archive.local_disk import writing_in
 from asyncdup.archive.produce import Bound, Cut
+from asyncdup.backends import names
 from asyncdup.formats.names import SetId, SetType, format_time
 
 PREFIX = "asyncdup-journal-"
@@ -68,11 +69,12 @@ class VolumeNote:
 
 @dataclass(slots=True)
 class State:
-    """What a journal says."""
+    """What a journal says. ``writers``: processes that have worked on the set, by whose temporary names at the target they are known."""
 
     head: RunHead
     volumes: dict[int, VolumeNote] = field(default_factory=dict)
     stored: set[int] = field(default_factory=set)
+    writers: set[str] = field(default_factory=set)
 
 
 class SideFile:
@@ -149,7 +151,7 @@ class Journal:
         discard(folder, head.end)
         journal = cls(folder, head)
         try:
-            journal._append({"v": 1, **asdict(head)})
+            journal._append({"v": 1, **asdict(head)}, {"writer": names.writer()})
             _sync_folder(folder)
         except BaseException:
             journal.close()
@@ -192,8 +194,8 @@ class Journal:
         for path in self._paths:
             path.unlink(missing_ok=True)
 
-    def _append(self, line: dict[str, Any]) -> None:
-        data = memoryview(_encode(line))
+    def _append(self, *lines: dict[str, Any]) -> None:
+        data = memoryview(b"".join(map(_encode, lines)))
         with writing_in(self._paths[0].parent, OPTION):
             while data:  # a disk that fills up takes a part; the rest then fails as it must
                 data = data[self._log.write(data) :]
@@ -215,7 +217,7 @@ def rewind(folder: Path, state: State, upto: int) -> None:
     """Let the journal say that the volumes up to ``upto`` are stored, and no others. Before these are removed from the target."""
     base = _base(folder, state.head.end)
     temporary = base.with_name(base.name + _NEW)
-    lines = [{"v": 1, **asdict(state.head)}]
+    lines = [{"v": 1, **asdict(state.head)}, *({"writer": writer} for writer in sorted(state.writers | {names.writer()}))]
     for number in range(1, upto + 1):
         lines += [_volume_line(state.volumes[number]), {"stored": number}]
     _write_durably(temporary, b"".join(_encode(line) for line in lines))
@@ -255,6 +257,8 @@ def _read(path: Path) -> State | None:
             line = json.loads(raw)
             if state is None:
                 state = State(_head(line))
+            elif "writer" in line:
+                state.writers.add(str(line["writer"]))
             elif "stored" in line:
                 state.stored.add(int(line["stored"]))
             else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import secrets
+from collections.abc import Collection
 
 from asyncdup.errors import BadRequest
 
@@ -13,8 +13,7 @@ from asyncdup.errors import BadRequest
 # "NAME.tmp" for NAME, so a suffix would be read as a volume.
 TEMP_PREFIX = ".asyncdup-"
 
-_TEMP = re.compile(re.escape(TEMP_PREFIX) + "[0-9a-f]+-[0-9a-f]+-[0-9a-f]{12}")
-
+_PROCESS = secrets.token_hex(6)
 _counter = itertools.count()
 
 
@@ -38,11 +37,17 @@ def check_name(name: str, *, max_name: int | None = None) -> str:
     return name
 
 
+def writer() -> str:
+    """This process, unlike any other on any machine."""
+    return f"{os.getpid():x}.{_PROCESS}"
+
+
 def temp_name() -> str:
     """A name for an object in the making that no other process, call or earlier attempt uses."""
-    return f"{TEMP_PREFIX}{os.getpid():x}-{next(_counter):x}-{secrets.token_hex(6)}"
+    return f"{TEMP_PREFIX}{writer()}-{next(_counter):x}"
 
 
-def is_temp_name(name: str) -> bool:
-    """Whether ``temp_name`` made it: what a dead writer left under it is of no use to anybody. Locks have other names."""
-    return _TEMP.fullmatch(name) is not None
+def is_temp_name_of(name: str, writers: Collection[str]) -> bool:
+    """Whether ``temp_name`` made it in one of ``writers``. If these are dead it is of no use to anybody; that of another may be a live one's."""
+    made_by, dash, _ = name.removeprefix(TEMP_PREFIX).partition("-")
+    return name.startswith(TEMP_PREFIX) and bool(dash) and made_by in writers

@@ -11,7 +11,7 @@ from asyncdup.archive.checkpoint import RunHead, State
 from asyncdup.archive.resume import before_cut_file, stored_upto, try_to_open
 from asyncdup.archive.schedule import Action
 from asyncdup.backends.base import ObjectInfo
-from asyncdup.backends.names import is_temp_name
+from asyncdup.backends.names import is_temp_name_of
 from asyncdup.commands.session import Session
 from asyncdup.errors import CodecError
 from asyncdup.formats.names import SetId, format_time, parse_names
@@ -41,12 +41,14 @@ class Unfinished:
         self._action = action
         self._head_of = head_of
         self._states: list[State] = []  # oldest first
+        self._writers: set[str] = set()  # dead processes of ours, as we hold the lock
         self._foreign: set[int] = set()  # ends of sets with other prefixes: other backups, which go on with them
 
     async def look(self, collection: Collection) -> None:
         """Read the journals. A set that has its manifest at the target is finished, whatever they say."""
         complete = {backup_set.id for backup_set in collection.sets if backup_set.is_complete}
         states = await in_thread(checkpoint.find, self._session.cache.path)
+        self._writers = {writer for state in states for writer in state.writers}
         prefixes = repr(self._session.options.prefixes)
         self._foreign = {state.head.end for state in states if state.head.prefixes != prefixes}
         self._states = [state for state in states if state.head.prefixes == prefixes and state.head.set_id not in complete]
@@ -93,7 +95,7 @@ class Unfinished:
         await in_thread(lambda: checkpoint.sweep(folder, keep=journals))
         for unfinished in collection.unfinished:
             await self._remove(unfinished, run)
-        await self._delete([name for name in collection.temporary if is_temp_name(name)])
+        await self._delete([name for name in collection.temporary if is_temp_name_of(name, self._writers)])
         names = [name for backup_set in collection.sets if backup_set.is_complete for name in backup_set.names]
         now = int(options.now())
         found = parse_names(names, options.prefixes, now)

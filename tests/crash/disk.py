@@ -199,4 +199,5 @@ def _shown(what: Any) -> str:
 
 def _lasting(name: str) -> str:
     """Without what is different in each run."""
-    return re.sub(r"\.asyncdup-[0-9a-f]+-([0-9a-f]+-[0-9a-f]{12})?", ".asyncdup-", name)
+    name = re.sub(r"\.asyncdup-[0-9a-f]+\.[0-9a-f]+-[0-9a-f]+", ".asyncdup-", name)
+    return re.sub(r"\.asyncdup-[0-9]+-", ".asyncdup-", name)

@@ -222,6 +222,7 @@ def edit_third(root: Path) -> None:
     settle(root, 1_500_003_001)
 
 
+@pytest.mark.interop
 def test_a_resumed_backup_is_as_good_for_stock(tmp_path: Path, stock: Stock) -> None:
     """P18: an incremental that was resumed with a changed source, and one upon it; stock restores and goes on."""
     here = Crash(with_a_chain(tmp_path, stock), "incremental").killed_with(volumes=2)

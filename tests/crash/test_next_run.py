@@ -15,6 +15,7 @@ from interop.trees import edit_plain, listing, make_plain, settle, write
 
 from asyncdup.archive import checkpoint
 from asyncdup.archive.selection import Rule
+from asyncdup.backends.names import writer
 from asyncdup.codecs import Encryption
 from asyncdup.commands.backup import BackupResult, backup
 from asyncdup.commands.options import Control
@@ -192,6 +193,18 @@ def test_a_set_is_not_gone_on_with_after_a_newer_one(archive: Archive) -> None:
     assert result.resumed == 0
     assert result.set_id.end == archive.time
     archive.check("us")
+
+
+def test_only_temporary_names_of_our_own_dead_runs_are_removed(archive: Archive) -> None:
+    """Another machine may be writing to the target, with another prefix; its temporary names, and locks, look much the same."""
+    interrupt(archive)
+    foreign = {".asyncdup-1a.0123456789ab-0", ".asyncdup-lock"}
+    for name in (*foreign, f".asyncdup-{writer()}-77"):
+        (archive.target / name).write_bytes(b"")
+
+    go_on(archive)
+
+    assert {name for name in names(archive) if name.startswith(".asyncdup-")} == foreign
 
 
 # Passphrases.
