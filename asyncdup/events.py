@@ -179,7 +179,7 @@ class EpisodeClosed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitChanged(Event):
-    """The number of slots changed."""
+    """The number of slots changed. ``old`` is 0 when the lane is new."""
 
     old: int
     new: int
@@ -211,6 +211,13 @@ class Reconciled(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SuspendDetected(Event):
+    """The machine was suspended for ``seconds``; attempts over the network begin anew."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warning(Event):
     """Unusual but survivable. ``code`` is duplicity's warning code (format specification, section 21); ``path`` as text with surrogates."""
 
@@ -232,6 +239,20 @@ class Scanned(Event):
 
     files: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeStarted(Event):
+    """There is room for a volume, and the producer fills it from now on. Its end is VolumeMade or VolumeDropped."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeDropped(Event):
+    """The volume that was begun does not come about: nothing was left to put into it, or the run ends."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,6 +340,7 @@ class EventHub:
         clock: Callable[[], float] = time.monotonic,  # noqa: TID251
     ) -> None:
         self.job = job
+        self.started: JobStarted | None = None  # the command whose events these are
         self._wall = wall
         self._clock = clock
         self._seq = itertools.count(1)

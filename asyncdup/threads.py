@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import anyio
 import anyio.from_thread
 import anyio.to_thread
+from anyio.lowlevel import EventLoopToken, current_token
 
 T = TypeVar("T")
 
@@ -20,6 +21,8 @@ MAX_THREADS = 64
 
 _LIMITER_NAME = "_asyncdup_thread_limiter"
 _POOL_NAME = "_asyncdup_thread_pool"
+
+_home = threading.local()  # ``token``: the loop that a thread of our own pool works for, which anyio cannot know
 
 
 async def in_thread(fn: Callable[..., T], *args: Any, abandon_on_cancel: bool = False) -> T:
@@ -75,7 +78,7 @@ def on_loop(fn: Callable[..., T], *args: Any) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return anyio.from_thread.run_sync(fn, *args)
+        return anyio.from_thread.run_sync(fn, *args, token=getattr(_home, "token", None))
     return fn(*args)
 
 
@@ -89,7 +92,12 @@ def start_in_thread(fn: Callable[..., T], *args: Any) -> asyncio.Future[T]:
     if pool is None:
         pool = ThreadPoolExecutor(MAX_THREADS, "asyncdup")  # its threads end with the loop that holds it
         setattr(loop, _POOL_NAME, pool)
-    return loop.run_in_executor(pool, fn, *args)
+    return loop.run_in_executor(pool, _with_home, current_token(), fn, args)
+
+
+def _with_home(token: EventLoopToken, fn: Callable[..., T], args: tuple[Any, ...]) -> T:
+    _home.token = token
+    return fn(*args)
 
 
 async def thread_result(call: asyncio.Future[T]) -> T:

@@ -14,6 +14,7 @@ import pytest
 
 import asyncdup
 from asyncdup.backends.registry import _FACTORIES
+from asyncdup.cli import orders
 from asyncdup.cli.main import main
 from asyncdup.cli.options import OPTIONS
 
@@ -117,6 +118,7 @@ def test_the_commands_of_the_readme_run(home: Path) -> None:
 
 def test_every_option_in_the_documents_is_one() -> None:
     known = {f"--{name}" for option in OPTIONS for name in (option.name, *option.aliases)}
+    known |= {f"--{name}" for name in orders.OPTIONS}
     for document in DOCUMENTS:
         text = re.sub(r"\./scripts/\S+|nox[^\n`]*|pip [^\n`]*|pytest[^\n`]*", "", document.read_text())
         said = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))

@@ -6,21 +6,21 @@ passed the end of the one before. So one ordered read serves all sets.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import anyio
-
 from asyncdup.archive.consume import Merger
-from asyncdup.codecs import Codec
+from asyncdup.codecs import Chunks, Codec
 from asyncdup.events import EventHub, VolumeRead
 from asyncdup.formats.tar import key
 from asyncdup.threads import in_thread
 from asyncdup.transfer import Engine, Lane, OrderedReader, ReadItem, ReadRequest
 
 AHEAD = 16 << 20  # bytes of decoded chunks over all sets, about
+HOP = 8 << 20  # bytes decoded and merged in one thread call; a cancellation waits for them
 SMALLEST_CHUNK, LARGEST_CHUNK = 64 << 10, 1 << 20
 
 
@@ -49,8 +49,7 @@ def in_order_of_need(sets: Sequence[Sequence[tuple[Needed, bytes]]]) -> list[Nee
 class Assembly:
     """Feeds a merger until every set is finished.
 
-    Each set has a task that decodes its volumes, one after the other, a chunk ahead of the merge; so what is open is opened and closed in
-    that task, whatever the order in which the sets are read.
+    A set is decoded in the thread that merges it, some MiB in one go: handing over each chunk cost more than the two threads gained.
     """
 
     def __init__(
@@ -72,74 +71,70 @@ class Assembly:
             self._sets[needed.index].left += 1
         requests = [ReadRequest(n.name, n.size, _digests(n.hashes), in_place=True) for n in self._needed]
         try:
-            async with self._engine.read_ordered(self._lane, requests) as items, anyio.create_task_group() as tasks:
-                for stream in self._sets:
-                    tasks.start_soon(stream.decode)
+            async with self._engine.read_ordered(self._lane, requests) as items:
                 while (index := self._merger.needs()) is not None:
                     await self._advance(index, items)
                 await in_thread(self._merger.finish)
-                tasks.cancel_scope.cancel()
         finally:
             for stream in self._sets:
-                stream.discard()  # once nobody reads them any more
+                await stream.aclose()
 
     async def _advance(self, index: int, items: OrderedReader[ReadItem]) -> None:
         stream = self._sets[index]
-        while not stream.waiting:
+        while not stream.paths:
             if not stream.left:
                 await in_thread(self._merger.end_set, index)
                 return
             await self._fetch_next(items)
-        data = await stream.chunks.receive()
-        if data is None:
-            stream.waiting -= 1
+        if not await stream.pour(lambda data: self._feed(index, data)):
+            await stream.drop()
             await in_thread(self._merger.end_volume, index)
-        else:
-            await in_thread(self._merger.feed, index, data)
+
+    def _feed(self, index: int, data: bytes) -> bool:
+        """Whether the same set is needed next. In a thread."""
+        self._merger.feed(index, data)
+        return self._merger.needs() == index
 
     async def _fetch_next(self, items: OrderedReader[ReadItem]) -> None:
         item = await anext(items)
         needed = self._needed[self._fetched]
         self._fetched += 1
         self._hub.emit(VolumeRead(number=needed.number, name=needed.name, size=item.size, total=len(self._needed)))
-        self._sets[needed.index].add(item.keep())
+        stream = self._sets[needed.index]
+        stream.left -= 1
+        stream.paths.append(item.keep())
 
 
 class _SetStream:
-    """The plain bytes of one set. ``left``: volumes not yet handed over; ``waiting``: handed over and not yet merged to their end."""
+    """The volumes of one set. ``left``: not yet fetched; ``paths``: fetched and not yet merged to their end, ours to delete."""
 
     def __init__(self, codec: Codec, chunk: int) -> None:
         self.left = 0
-        self.waiting = 0
+        self.paths: deque[Path] = deque()
         self._codec = codec
         self._chunk = chunk
-        self._paths: list[Path] = []
-        self._send_path, self._receive_path = anyio.create_memory_object_stream[Path](math.inf)  # paths, as many as there are volumes
-        self._send_chunk, self.chunks = anyio.create_memory_object_stream[bytes | None](1)
+        self._first = AsyncExitStack()  # of what is open of the first volume
+        self._chunks: Chunks | None = None
 
-    def add(self, path: Path) -> None:
-        """The set's next volume; its file is ours to delete."""
-        self.left -= 1
-        self.waiting += 1
-        self._paths.append(path)
-        self._send_path.send_nowait(path)
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        """The next bytes of the first volume into ``take``; False at its end."""
+        if self._chunks is None:
+            self._chunks = await self._first.enter_async_context(self._codec.open(self.paths[0], chunk=self._chunk))
+        return await self._chunks.pour(take, HOP)
 
-    async def decode(self) -> None:
-        """Volumes in, chunks out; None after each volume."""
-        async for path in self._receive_path:
-            async with self._codec.open(path, chunk=self._chunk) as chunks:
-                async for data in chunks:
-                    await self._send_chunk.send(data)
-            path.unlink()
-            self._paths.remove(path)
-            await self._send_chunk.send(None)
+    async def drop(self) -> None:
+        """The first volume is done with."""
+        self._chunks = None
+        await self._first.aclose()
+        self.paths.popleft().unlink()
 
-    def discard(self) -> None:
-        """Delete what was not read."""
-        for stream in (self._send_path, self._receive_path, self._send_chunk, self.chunks):
-            stream.close()
-        for path in self._paths:
-            path.unlink(missing_ok=True)
+    async def aclose(self) -> None:
+        """Delete what was not merged."""
+        try:
+            await self._first.aclose()
+        finally:
+            for path in self.paths:
+                path.unlink(missing_ok=True)
 
 
 def _digests(hashes: Mapping[str, str]) -> dict[str, str]:

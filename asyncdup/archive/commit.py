@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
 from asyncdup.archive.archive_dir import ArchiveDir
 from asyncdup.archive.checkpoint import Journal, VolumeNote
 from asyncdup.archive.local_disk import writing_in
+from asyncdup.backends.base import UNKNOWN_SIZE
 from asyncdup.backends.bodies import BytesBody, FileBody
 from asyncdup.codecs import Codec, Sealed
+from asyncdup.errors import ChainError
 from asyncdup.formats import manifest, names, sigtar
 from asyncdup.formats.manifest import VolumeRecord
 from asyncdup.formats.names import Prefixes, SetId
@@ -51,6 +54,7 @@ class Commit:
             signatures = await engine.submit(lane, "put", name, body, after=volumes)
             text = await in_thread(self._manifest, notes)
             stored = await self.codec.pack(text)
+            await self._confirm(notes)
             await signatures.result()
             await in_thread(self._keep, local, text)
         finally:
@@ -58,6 +62,23 @@ class Commit:
         name = names.manifest_name(self.set_id, self.codec.manifest_suffix, self.prefixes)
         await engine.run(lane, "put", name, BytesBody(stored), after=[*volumes, signatures])
         await in_thread(self.journal.remove)
+
+    async def _confirm(self, notes: dict[int, VolumeNote]) -> None:
+        """One listing before the manifest (P5): a disk that was unmounted, or a folder that was emptied meanwhile, must not pass for a backup.
+
+        Raises:
+            ChainError: a volume that was stored is not there any more, or has another size.
+        """
+        if not self.lane.backend.capabilities().read_after_write:
+            return  # a listing that is behind would prove nothing
+        prefix = commonprefix([note.name for note in notes.values()])
+        found = {info.name: info.size for info in await self.engine.list(self.lane, prefix)}
+        gone = [note.name for _, note in sorted(notes.items()) if found.get(note.name) not in (note.size, UNKNOWN_SIZE)]
+        if gone:
+            raise ChainError(
+                f"{len(gone)} of {len(notes)} volumes are not at {self.lane.name} as they were stored there, the first of them {gone[0]}",
+                hint="is the disk still mounted, has somebody removed them? The same command makes them again",
+            )
 
     async def _signatures(self, local: Path) -> FileBody:
         sealed = await self._seal(self.gzip, local)

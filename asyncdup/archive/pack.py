@@ -15,7 +15,7 @@ from asyncdup.archive.checkpoint import Journal, VolumeNote
 from asyncdup.archive.local_disk import writing_in
 from asyncdup.archive.produce import Batch, Bound, Cut, Producer
 from asyncdup.codecs import Codec, Sealed, Sealer
-from asyncdup.events import EventHub, Scanned, VolumeMade, VolumeStored
+from asyncdup.events import EventHub, Scanned, VolumeDropped, VolumeMade, VolumeStarted, VolumeStored
 from asyncdup.formats import difftar
 from asyncdup.formats.volumes import DRAIN, next_piece
 from asyncdup.threads import in_thread
@@ -66,16 +66,21 @@ class Packer:
         """All volumes made and accepted by the writer; the caller closes the writer to wait until they are stored."""
         more = True
         while more:
-            spooled = await self.engine.spool.new(self.volume_size)
+            spooled = await self.engine.spool.new(self.volume_size, whole=self.codec.encrypted)
+            number = self.number
+            self.hub.emit(VolumeStarted(number=number))
             try:
                 more = await self._volume(spooled)
             except BaseException:
                 await spooled.discard()
                 raise
+            finally:
+                if self.number == number:  # else VolumeMade was its end
+                    self.hub.emit(VolumeDropped(number=number))
 
     async def _volume(self, spooled: SpoolFile) -> bool:
         with writing_in(spooled.path.parent, "--tempdir"):
-            async with self.codec.seal(spooled.path) as sealer:
+            async with self.codec.seal(spooled.path, refused=spooled.write_again) as sealer:
                 contents, more = await self._fill(sealer)
                 if not contents.plain and self.number > 1:  # nothing is left: the volume before was the last
                     await spooled.discard()
@@ -120,9 +125,9 @@ class Packer:
             lines=self.journal.lines,
         )
         await in_thread(self.journal.volume, note)
+        self.number += 1
         self.hub.emit(VolumeMade(number=number, name=name, size=sealed.size))
         body = spooled.seal(sealed.size, {"sha1": sealed.sha1})
-        self.number += 1
         self.notes[number] = note
         self.ops.append(await self.writer.put(name, body, on_stored=self._stored(note)))
 

@@ -31,7 +31,7 @@ def refuse_emptied_target(
     if known:
         newest = max(known, key=lambda parsed: parsed.set.end)
         raise ChainError(
-            f"{place} holds no backup, but {len(known)} are known from it, the newest of {names.format_time(newest.set.end)}",
+            f"{place} holds no backup, but {len(known)} {'is' if len(known) == 1 else 'are'} known from it, the newest of {names.format_time(newest.set.end)}",
             hint=_EMPTIED,
         )
     if sent is not None:

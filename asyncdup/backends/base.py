@@ -156,6 +156,15 @@ class SupportsWaitIdle(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsDropConnections(Protocol):
+    """A backend that keeps connections between calls."""
+
+    def drop_connections(self) -> None:
+        """Deal none of them out again: the machine was suspended, so the far end may have forgotten them. Calls on them are about to be cancelled."""
+        ...
+
+
 class BlockingBackend(Protocol):
     """The legacy interface: plain blocking methods on local paths. ``asyncdup.backends.blocking`` runs it in threads.
 

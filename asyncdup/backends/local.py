@@ -121,7 +121,11 @@ class LocalBackend:
     def _errors(self, verb: str, name: str, *, absent: bool = False) -> Iterator[None]:
         check_name(name, max_name=_CAPABILITIES.max_name)
         with os_errors(f"{verb} {name!r} in {self.description}", absent=absent):
-            yield
+            try:
+                yield
+            except OSError as exc:  # it may name what is not ours: the spool file that is linked, a temporary name below a handle
+                exc.filename, exc.filename2 = os.fspath(self._folder / name), None
+                raise
 
     async def _chunks(self, file: FileIO, name: str, length: int | None) -> AsyncGenerator[bytes, None]:
         left = length

@@ -150,6 +150,10 @@ class SftpBackend:
             with _ambiguous_if_lost(connection):
                 await connection.rename(old, new)
 
+    def drop_connections(self) -> None:
+        """As the protocol says."""
+        self.pool.drop()
+
     async def aclose(self) -> None:
         """Close all connections."""
         await self.pool.aclose()

@@ -360,6 +360,12 @@ class Pool:
                 connection.abort()
             self._notify()
 
+    def drop(self) -> None:
+        """Deal none of the present connections out again; idle ones are cut at once, the others when their calls have ended."""
+        for connection in self._connections:
+            connection.give_up()
+        self._drop_lost()
+
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
         self._closed = True

@@ -38,11 +38,24 @@ _TOPICS = {
         exit at once. SIGTERM: stop now. The same command goes on where it ended. SIGUSR1: stop waiting,
         try again. SIGUSR2: say on standard error what is going on.
         """,
+    "job": """
+        asyncdup job ORDER [--job ID]: ask or tell a run that is under way, of the same user.
+        status [--json]            what it does: volumes, gate, spool; what it waits for and how to go on
+        events                     all its events as JSON lines from now on
+        pause, resume              no new transfers; go on, also where it waits for you (or: asyncdup resume)
+        pause --now                running transfers end, too, and begin again later
+        drain                      finish what is made, then end (60); the same command goes on from there
+        abort                      give up, exit code 61
+        set-concurrency N          transfers at once
+        set-rate RATE              512k, off, a timetable; or up=RATE down=RATE requests=N
+        """,
     "exit-codes": """
-        0 done; 1 verify found differences, or the chain is not what was asked for; 21 data are damaged;
-        22 wrong signature; 23 wrong use; 30 unexpected; 31 gpg failed; 50 the backend failed;
-        51 no permission; 52 not found; 53 no space; 60 done in part; 61 ended by the operator;
-        62 done with warnings; 130 Ctrl-C; 143 SIGTERM.
+        0 done; 1 verify found differences, or the chain is not what was asked for; 11 there is
+        something where to restore; 19 nothing of that path in the backup; 21 a volume is damaged;
+        22 wrong signature; 23 wrong use; 30 other damage, not all was restored, or unexpected;
+        31 gpg failed; 34 no room for temporary files; 50 the backend failed; 51 no permission;
+        52 not found; 53 no space; 60 done in part; 61 ended by the operator; 62 done with
+        warnings; 130 Ctrl-C; 143 SIGTERM.
         """,
 }
 
@@ -66,6 +79,7 @@ def help_text(topic: str = "") -> str:
 
 def _general() -> str:
     commands = [_row(f"{command.name} {_arguments(command)}", command.help) for command in COMMANDS if command.served]
+    commands.append(_row("job ORDER", "ask or tell a run that is under way: status, pause, resume, ...; see asyncdup help job"))
     head = ["usage: asyncdup COMMAND [options] ...", "       asyncdup PATH URL     back up", "       asyncdup URL PATH     restore"]
     tail = f"\nmore: asyncdup help COMMAND, or one of: {', '.join(_TOPICS)}"
     return "\n".join([*head, "", "commands", *commands, *_options(ALL), tail]) + "\n"

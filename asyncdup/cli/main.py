@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, TextIO
 
 from asyncdup import __version__
 from asyncdup.cli.help import help_text
+from asyncdup.cli.orders import Order, parse_order
 from asyncdup.cli.parser import parse
+from asyncdup.cli.printable import AS_BYTES
 from asyncdup.cli.settings import Settings
 from asyncdup.errors import UsageError, exit_code_of
 
@@ -37,10 +39,15 @@ def main(argv: Sequence[str] | None = None, *, routes: Mapping[str, Route] | Non
     ``routes`` and ``control`` take the place of the program's commands and of their handle, for tests.
     """
     settings = None
+    _have_streams()
     if argv is None:
         _collect_rarely()
     try:
-        settings = parse(sys.argv[1:] if argv is None else argv)
+        words = sys.argv[1:] if argv is None else argv
+        order = parse_order(words)
+        if order is not None:
+            return _order(order)
+        settings = parse(words)
         code = _serve(settings, routes, control)
         if argv is None and code in (_SIGINT_CODE, _SIGTERM_CODE):
             _end_at_next_signal(code)
@@ -49,6 +56,12 @@ def main(argv: Sequence[str] | None = None, *, routes: Mapping[str, Route] | Non
         return _SIGINT_CODE
     except Exception as error:  # noqa: BLE001 - the command's outermost frame
         return _fail(error, _NOTICE if settings is None else settings.verbosity)
+
+
+def _order(order: Order) -> int:
+    from asyncdup.cli.job import send_order
+
+    return send_order(order, sys.stdout)
 
 
 def _end_at_next_signal(code: int) -> None:
@@ -73,13 +86,24 @@ def _collect_rarely() -> None:
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
 
 
+def _have_streams() -> None:
+    """Who starts us without standard streams (``>&-``, some daemons) gets silence, and no file of ours takes their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)  # as a standard stream is
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - it stays open
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - it stays open
+
+
 def _prepare_process() -> None:
-    """No core files, which would hold passphrases (P15); names that are no UTF-8 leave as the bytes they are."""
+    """No core files, which would hold passphrases (P15); names leave as the bytes they are, what the stream cannot hold as an escape."""
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
-        reconfigure(errors="surrogateescape")
+        reconfigure(errors=AS_BYTES)
 
 
 def _run(settings: Settings, routes: Mapping[str, Route] | None, control: Control | None) -> int:
@@ -90,7 +114,7 @@ def _run(settings: Settings, routes: Mapping[str, Route] | None, control: Contro
     if control is None:
         from asyncdup.commands.options import Control
 
-        control = Control(signals=True)
+        control = Control(signals=True, socket=True)
     route = _route(settings.command, routes)
     secrets = find_secrets(settings, os.environ, _asker())
     screen = _screen(settings, sys.stdout, sys.stderr)

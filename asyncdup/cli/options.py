@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from asyncdup import units
+from asyncdup.timetable import parse_timetable
 
 Action = Literal["set", "append", "extend", "select", "encrypt-sign", "accept", "refuse", "help", "version"]
 
@@ -131,6 +132,22 @@ def _command(text: str) -> tuple[str, ...]:
     if not words:
         raise ValueError("a command")
     return words
+
+
+def _rate(text: str) -> str:
+    """Only looked at: what a timetable means depends on the time of the day."""
+    parse_timetable(text)
+    return text
+
+
+def _per_second(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e6:
+        raise ValueError("a number above zero")
+    return number
 
 
 def _not_empty(text: str) -> str:
@@ -255,6 +272,9 @@ _SERVED = (
         Option("timeout", "timeout", "set", "SECONDS", _positive, default=60.0, help="an attempt ends when nothing moves for so long [60]"),
         Option("spool", "spool", "set", "SIZE", _size, ours=True, help="disk for volumes on their way [N + 2 volumes]"),
         Option("memory", "memory", "set", "SIZE", _size, ours=True, help="memory for data on its way [256M]"),
+        Option("upload-limit", "upload_limit", "set", "RATE", _rate, ours=True, help="512k, or by time: 08:00,512k 12:00,pause 19:00,off"),
+        Option("download-limit", "download_limit", "set", "RATE", _rate, ours=True, help="the same for what is fetched"),
+        Option("request-limit", "request_limit", "set", "N", _per_second, ours=True, help="requests a second, at most"),
         Option("ssh-options", "ssh_options", "extend", "WORDS", _words, default=(), help="as for ssh: -oPort=22, -i FILE"),
     ),
     *_group(
@@ -337,6 +357,8 @@ _SERVED = (
         Option("no-print-statistics", "print_statistics", const=False, default=True, help="no statistics at the end of a backup"),
         Option("print-statistics", "print_statistics", default=True, help="the default"),
         Option("log-json", "log_json", "set", "FILE", _not_empty, ours=True, help="all events as JSON lines; - is standard output"),
+        Option("trace", "trace", "set", "FILE", _not_empty, ours=True, help="a timeline of all transfers, for ui.perfetto.dev"),
+        Option("metrics-file", "metrics_file", "set", "FILE", _not_empty, ours=True, help="figures of the run for Prometheus"),
         Option("help", action="help", aliases=("-h",), help="this text; with a command, about it"),
         Option("version", action="version", aliases=("-V",), help="the version"),
     ),

@@ -33,7 +33,7 @@ from asyncdup.events import (
     VolumeStored,
     Warning,
 )
-from asyncdup.units import format_local_time, format_size
+from asyncdup.units import format_duration, format_local_time, format_size
 
 ERROR, WARNING, NOTICE, INFO, DEBUG = 0, 2, 3, 5, 9
 REPEATED = 20  # warnings that are said again at the end; more would push the statistics off the screen
@@ -189,7 +189,7 @@ def _detail_of(event: Event) -> tuple[int, str] | None:
     match event:
         case RetryScheduled():
             return INFO, f"{event.verb} {event.name}: {event.error}; again in {event.delay:.1f} s"
-        case LimitChanged():
+        case LimitChanged() if event.old:
             return INFO, f"concurrency {event.old} -> {event.new}{f': {event.why}' if event.why else ''}"
         case OpFailed():
             return INFO, f"{event.verb} {event.name} failed: {event.error}"

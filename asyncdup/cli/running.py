@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TextIO
@@ -16,13 +16,14 @@ import anyio
 from asyncdup.cli.dispatch import Coroutine, Route
 from asyncdup.cli.failure import single
 from asyncdup.cli.interrupts import Control, Interrupts
+from asyncdup.cli.observers import Observers, open_observers
 from asyncdup.cli.options import MAKING
 from asyncdup.cli.passphrases import Secrets
 from asyncdup.cli.report import Report, Screen, put_line
 from asyncdup.cli.settings import Settings
-from asyncdup.errors import UsageError
+from asyncdup.errors import exit_code_of
 from asyncdup.events import EventHub, Notice
-from asyncdup.observe.jsonlines import JsonLines
+from asyncdup.observe.notify import Notify
 
 _WITH_WARNINGS = 62  # X6: done, but some file was not stored as it is (P13)
 _TICK = 0.5  # seconds between looks at the progress line, so that its rate falls to zero when nothing moves
@@ -47,15 +48,18 @@ def run(settings: Settings, secrets: Secrets, route: Route, around: Surroundings
     """
     report = Report(around.screen, verbosity=settings.verbosity)
     coroutine = route.bind(settings, secrets, report)
-    with _json_log(settings.log_json, around.out) as log:
-        result = anyio.run(partial(_run, settings, route, coroutine, report, around, log), backend="asyncio")
+    person = around.out.isatty() or around.err.isatty()
+    with open_observers(settings, around.out, person=person) as observers:
+        result = anyio.run(partial(_run, settings, route, coroutine, report, around, observers), backend="asyncio")
+        code = exit_code_of(result) if isinstance(result, BaseException) else result
+        observers.finish(report, exit_code=code, now=around.wall())
     if isinstance(result, BaseException):
         raise result
     return result
 
 
 async def _run(
-    settings: Settings, route: Route, coroutine: Coroutine, report: Report, around: Surroundings, log: list[JsonLines]
+    settings: Settings, route: Route, coroutine: Coroutine, report: Report, around: Surroundings, observers: Observers
 ) -> int | BaseException:
     """The exit code, or the command's error without the groups around it."""
     clock = asyncio.get_running_loop().time
@@ -66,14 +70,16 @@ async def _run(
         with Interrupts(around.control, scope, grace=settings.grace, say=say, status=lambda: report.status(clock())) as interrupts:
             hub.on_event(interrupts.on_event)
             hub.on_event(report.on_event)
-            for subscriber in log:
+            for subscriber in observers.subscribers:
                 hub.on_event(subscriber)
+            if address := os.environ.get("NOTIFY_SOCKET"):
+                hub.on_event(Notify(address))
             for notice in settings.notices:
                 hub.emit(Notice(message=notice))
             try:
                 async with _ticking(report, clock):
                     result = await coroutine(events=hub, control=around.control)
-                code = _show(settings, route, result, report)
+                code = _show(settings, route, result, report, observers)
             except Exception as error:  # noqa: BLE001 - the outermost frame of a command: any error has its exit code
                 if interrupts.exit_code is None:
                     return single(error)
@@ -85,9 +91,10 @@ async def _run(
     return interrupts.exit_code
 
 
-def _show(settings: Settings, route: Route, result: Any, report: Report) -> int:
+def _show(settings: Settings, route: Route, result: Any, report: Report, observers: Observers) -> int:
     report.end_progress()
     code = route.show(result, settings, report)
+    observers.summarize(report)
     report.repeat_warnings()
     return _WITH_WARNINGS if code == 0 and report.warned else code
 
@@ -103,25 +110,3 @@ async def _ticking(report: Report, clock: Callable[[], float]) -> AsyncIterator[
         tasks.start_soon(tick)
         yield
         tasks.cancel_scope.cancel()
-
-
-@contextmanager
-def _json_log(path: str | None, out: TextIO) -> Iterator[list[JsonLines]]:
-    """The subscriber for ``--log-json``, or none. A file is added to; it is created for its owner only."""
-    if path is None:
-        yield []
-    elif path == "-":
-        yield [JsonLines(out)]
-    else:
-        with _appended(path) as stream:
-            yield [JsonLines(stream)]
-
-
-def _appended(path: str) -> TextIO:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise UsageError(
-            f"--log-json: {path}: {error.strerror}", hint="name a file that can be written, or - for standard output"
-        ) from error
-    return open(descriptor, "w", encoding="ascii")

@@ -25,10 +25,12 @@ class Settings:
         concurrency: None = four where the backend supports it, else one.
         intervention_timeout: 0 = no end (rule G8). ``on_intervention``: a command as words, empty = none (rule N3).
         num_retries: attempts of a streak; None = by time (rule B1). ``backend_retry_delay``: None = growing delays.
+        upload_limit, download_limit: a rate or a timetable, as text that was looked at; request_limit: a second. None = no limit.
         memory, spool: None = the engine's defaults (rules S3, S4).
         full_if_older_than: an age ("30D"); ``restore_time``: a point in time.
         restore_ownership: None = owners are restored as far as the privileges go; True = not being able to is an error (P3).
         log_json: a file, or "-" for standard output.
+        trace: a file for the Chrome trace; ``metrics_file``: one for Prometheus.
         notices: remarks on the command line that a person should see once.
     """
 
@@ -78,6 +80,9 @@ class Settings:
     concurrency: int | None
     spool: int | None
     memory: int | None
+    upload_limit: str | None
+    download_limit: str | None
+    request_limit: float | None
     timeout: float
     ssh_options: tuple[str, ...]
     retry_failure_mode: RetryMode
@@ -93,3 +98,5 @@ class Settings:
     progress_rate: float
     print_statistics: bool
     log_json: str | None
+    trace: str | None
+    metrics_file: str | None

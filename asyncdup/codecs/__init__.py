@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asyncdup.codecs.base import Codec, Encryption, Sealed, Sealer
+from asyncdup.codecs.base import Chunks, Codec, Encryption, Sealed, Sealer
 from asyncdup.codecs.gpg import GpgCodec
 from asyncdup.codecs.gzip import GzipCodec
 from asyncdup.codecs.plain import PlainCodec
 from asyncdup.errors import CodecError, UsageError
 
-__all__ = ["Codec", "Encryption", "Sealed", "Sealer", "codec_for", "make_codec"]
+__all__ = ["Chunks", "Codec", "Encryption", "Sealed", "Sealer", "codec_for", "make_codec"]
 
 
 def make_codec(*, encryption: Encryption | None, compression: bool = True, level: int | None = None, tempdir: Path) -> Codec:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import anyio
 
@@ -16,6 +16,8 @@ from asyncdup.errors import UsageError
 from asyncdup.threads import in_thread
 
 PIECE = 1 << 20  # bytes; what one thread hop takes: at 64 KiB the hop costs more than the work
+# The disk refused a write with the error; awaited, it calls the function (in a thread) until that succeeds, or raises.
+Refused: TypeAlias = Callable[[OSError, Callable[[], None]], Awaitable[None]]
 MAX_PASSPHRASE = 4096  # bytes; a pipe holds them all, so handing them over never blocks
 
 
@@ -52,6 +54,20 @@ class Sealer(Protocol):
         ...
 
 
+class Chunks(Protocol):
+    """The plain bytes of a stored file, in order: an asynchronous iterator, or poured into a function where each thread hop counts."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def __anext__(self) -> bytes: ...
+
+    async def pour(self, take: Callable[[bytes], bool], size: int) -> bool:
+        """Give ``take`` chunk after chunk, in one call in a thread, until it returns False or has had ``size`` bytes.
+
+        Returns whether there may be more; False is as the end of the iterator. Raises what the iterator or ``take`` raises.
+        """
+        ...
+
+
 class Codec(Protocol):
     """Plain bytes <-> stored files.
 
@@ -62,8 +78,10 @@ class Codec(Protocol):
     manifest_suffix: str
     encrypted: bool
 
-    def seal(self, path: Path, *, compress: bool = True) -> AbstractAsyncContextManager[Sealer]:
+    def seal(self, path: Path, *, compress: bool = True, refused: Refused | None = None) -> AbstractAsyncContextManager[Sealer]:
         """A sealer that writes ``path`` (0600), which must not exist. Left without ``finish``, it takes the file away again.
+
+        ``refused`` sees to it that a write which the disk refused is made again, and nothing is lost; gpg, which writes by itself, ends.
 
         Several may be open in one task, and be left in any order: the next gpg starts while the last one still works.
 
@@ -73,7 +91,7 @@ class Codec(Protocol):
         """
         ...
 
-    def open(self, path: Path, *, chunk: int = PIECE, name: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def open(self, path: Path, *, chunk: int = PIECE, name: str | None = None) -> AbstractAsyncContextManager[Chunks]:
         """The plain bytes of a stored file, in chunks of at most ``chunk`` bytes, verified by the time the iterator ends.
 
         Who leaves earlier has unverified bytes. Errors call the file ``name`` (default: that of ``path``).
@@ -141,13 +159,31 @@ class StoredFile:
 
     path: Path
     file: FileIO
+    refused: Refused | None = None
     complete: bool = False
+    _rest: memoryview = field(default_factory=lambda: memoryview(b""))  # what an OSError has left unwritten
+
+    def write(self, data: bytes) -> None:
+        """Write all of ``data``. After an OSError ``flush`` goes on with what is left of it."""
+        self._rest = memoryview(data)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what the last ``write`` could not."""
+        while self._rest:
+            self._rest = self._rest[self.file.write(self._rest) or 0 :]
+
+    async def repeat(self, error: OSError, again: Callable[[], None]) -> None:
+        """See ``Refused``. Raises ``error`` where nobody helps, or where it came from closing the file."""
+        if self.refused is None or self.file.closed:
+            raise error
+        await self.refused(error, again)
 
 
 @asynccontextmanager
-async def new_file(path: Path) -> AsyncGenerator[StoredFile, None]:
+async def new_file(path: Path, refused: Refused | None = None) -> AsyncGenerator[StoredFile, None]:
     """A file at ``path``, readable by nobody else, which must not exist; deleted at the end unless ``complete`` was set."""
-    stored = StoredFile(path, await in_thread(_create, path))
+    stored = StoredFile(path, await in_thread(_create, path), refused)
     try:
         yield stored
     finally:

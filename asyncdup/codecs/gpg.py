@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
 from io import FileIO
 from itertools import count
 from pathlib import Path
 
-from asyncdup.codecs.base import PIECE, Encryption, Sealed, Sealer, StoredFile, new_file, write_all
+from asyncdup.codecs.base import PIECE, Chunks, Encryption, Refused, Sealed, Sealer, StoredFile, new_file, write_all
 from asyncdup.codecs.deflate import END, deflate
 from asyncdup.codecs.gpg_process import Call, GpgEnded, Outcome, Process, failure, run_short, running, unnamed_file
 from asyncdup.codecs.openpgp import COMPRESSED, DEFLATE_HEAD, LITERAL, LITERAL_HEAD, Packet, Parts, one_pass_head
@@ -43,8 +43,8 @@ class GpgCodec:
         self._signers: frozenset[str] | None = None  # fingerprints that may have signed; None: not looked up yet
 
     @asynccontextmanager
-    async def seal(self, path: Path, *, compress: bool = True) -> AsyncGenerator[Sealer, None]:
-        """As the protocol says. gpg runs from the beginning, so entering early hides its start."""
+    async def seal(self, path: Path, *, compress: bool = True, refused: Refused | None = None) -> AsyncGenerator[Sealer, None]:
+        """As the protocol says. gpg runs from the beginning, so entering early hides its start. It writes by itself: ``refused`` is not called."""
         async with AsyncExitStack() as stack:
             stored = await stack.enter_async_context(new_file(path))
             encrypting = Call(_encrypt_command(self._encryption), self._encrypt_passphrase(), stdout=stored.file.fileno())
@@ -58,7 +58,7 @@ class GpgCodec:
                 await sealer.pipeline.settle()
 
     @asynccontextmanager
-    async def open(self, path: Path, *, chunk: int = PIECE, name: str | None = None) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    async def open(self, path: Path, *, chunk: int = PIECE, name: str | None = None) -> AsyncGenerator[Chunks, None]:
         """As the protocol says."""
         with await in_thread(FileIO, path) as file:
             async with self._plain(file, chunk, path.name if name is None else name) as chunks:
@@ -89,7 +89,7 @@ class GpgCodec:
         return b"".join(parts)
 
     @asynccontextmanager
-    async def _plain(self, file: FileIO, chunk: int, name: str) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    async def _plain(self, file: FileIO, chunk: int, name: str) -> AsyncGenerator[Chunks, None]:
         signers = await self._known_signers()
         call = Call(("--decrypt",), self._encryption.passphrase, stdin=file.fileno())
         async with (

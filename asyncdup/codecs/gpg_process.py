@@ -197,12 +197,15 @@ _CAUSES = (  # observed: GnuPG 2.2.40; "{}" is the last word of the status line
     ("NODATA", "the data are damaged, or not encrypted at all", "fetch them again"),
     ("NO_SECKEY", "the secret key {} is not in the keyring", "import the secret key"),
 )
-_BAD_PASSPHRASE = 11  # of libgpg-error; the upper half of a code says which part of GnuPG reports it
+_BAD_PASSPHRASE, _NO_PINENTRY = 11, 85  # of libgpg-error, in the lower half of a code
+_PINENTRY = 5  # its upper byte says which part of GnuPG reports: the program that asks a person, and there was nobody
 
 
 def _cause(outcome: Outcome) -> tuple[str, str | None]:
     if any(_error_code(line) == _BAD_PASSPHRASE for line in outcome.status):
         return "the passphrase is wrong", "check PASSPHRASE, or SIGN_PASSPHRASE for a signing key"
+    if any(_error_code(line) == _NO_PINENTRY or _error_source(line) == _PINENTRY for line in outcome.status):
+        return "there is no passphrase for the key, and nobody who could be asked", "set PASSPHRASE, or SIGN_PASSPHRASE for a signing key"
     for keyword, cause, hint in _CAUSES:
         arguments = outcome.first(keyword)
         if arguments is not None:
@@ -211,10 +214,18 @@ def _cause(outcome: Outcome) -> tuple[str, str | None]:
 
 
 def _error_code(line: Sequence[str]) -> int:
+    return _error(line) & 0xFFFF
+
+
+def _error_source(line: Sequence[str]) -> int:
+    return _error(line) >> 24 & 0x7F
+
+
+def _error(line: Sequence[str]) -> int:
     if line[0] not in ("ERROR", "FAILURE") or len(line) < 3:
         return 0
     digits = line[2].partition("_")[0]
-    return int(digits) & 0xFFFF if digits.isdecimal() else 0
+    return int(digits) if digits.isdecimal() else 0
 
 
 def unnamed_file(tempdir: Path) -> FileIO:

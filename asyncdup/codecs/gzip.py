@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from io import FileIO
 from pathlib import Path
 
-from asyncdup.codecs.base import PIECE, Sealed, Sealer, StoredFile, new_file, write_all
+from asyncdup.codecs.base import PIECE, Chunks, Refused, Sealed, Sealer, StoredFile, new_file
 from asyncdup.codecs.deflate import END, ERRORS, crc32, deflate, gunzipper
 from asyncdup.codecs.pipeline import Pipeline, read_chunks
 from asyncdup.codecs.plain import PlainSealer
@@ -31,16 +31,16 @@ class GzipCodec:
         self._level = level
 
     @asynccontextmanager
-    async def seal(self, path: Path, *, compress: bool = True) -> AsyncGenerator[Sealer, None]:
+    async def seal(self, path: Path, *, compress: bool = True, refused: Refused | None = None) -> AsyncGenerator[Sealer, None]:
         """As the protocol says. ``compress=False`` stores the bytes as they are."""
-        async with new_file(path) as stored:
+        async with new_file(path, refused) as stored:
             sealer = _GzipSealer(stored, self._level) if compress else PlainSealer(stored)
             try:
                 yield sealer
             finally:
                 await sealer.pipeline.settle()
 
-    def open(self, path: Path, *, chunk: int = PIECE, name: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def open(self, path: Path, *, chunk: int = PIECE, name: str | None = None) -> AbstractAsyncContextManager[Chunks]:
         """As the protocol says."""
         return read_chunks(inflate_file(path, chunk=chunk, name=name))
 
@@ -97,8 +97,8 @@ class _GzipSealer:
         self._level = level
         self._sha1 = hashlib.sha1(_HEADER, usedforsecurity=False)
         self._crc = self._plain_size = 0
-        self.pipeline: Pipeline[bytes] = Pipeline(self._deflated, self._write)
-        self._begun = False
+        self.pipeline: Pipeline[bytes] = Pipeline(self._deflated, self._write, stored)
+        self._begun = self._ended = False
 
     @property
     def written(self) -> int:
@@ -123,22 +123,25 @@ class _GzipSealer:
         return deflate(piece, self._level)
 
     def _write(self, piece: bytes, packed: bytes) -> None:
-        self._begin()
         self._crc = crc32(piece, self._crc)
         self._plain_size += len(piece)
         self._sha1.update(packed)
-        write_all(self._stored.file, packed)
+        self._stored.write(packed if self._begun else self._begin() + packed)
 
-    def _begin(self) -> None:
-        if not self._begun:
-            write_all(self._stored.file, _HEADER)
-            self._begun = True
+    def _begin(self) -> bytes:
+        """What goes before the first bytes."""
+        header = b"" if self._begun else _HEADER
+        self._begun = True
+        return header
 
     def _end(self) -> int:
-        self._begin()
-        trailer = END + struct.pack("<II", self._crc, self._plain_size & 0xFFFFFFFF)
-        self._sha1.update(trailer)
-        write_all(self._stored.file, trailer)
+        """May be called again after an OSError."""
+        if not self._ended:
+            self._ended = True
+            trailer = END + struct.pack("<II", self._crc, self._plain_size & 0xFFFFFFFF)
+            self._sha1.update(trailer)
+            self._stored.write(self._begin() + trailer)
+        self._stored.flush()
         size = self._stored.file.tell()
         self._stored.file.close()  # here, since a network disk may report a full one only now
         return size

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from io import FileIO
 from pathlib import Path
 
-from asyncdup.codecs.base import PIECE, Sealed, Sealer, StoredFile, new_file, write_all
+from asyncdup.codecs.base import PIECE, Chunks, Refused, Sealed, Sealer, StoredFile, new_file
 from asyncdup.codecs.pipeline import Pipeline, read_chunks
 
 
@@ -20,16 +20,16 @@ class PlainCodec:
     encrypted = False
 
     @asynccontextmanager
-    async def seal(self, path: Path, *, compress: bool = True) -> AsyncGenerator[Sealer, None]:
+    async def seal(self, path: Path, *, compress: bool = True, refused: Refused | None = None) -> AsyncGenerator[Sealer, None]:
         """As the protocol says; ``compress`` does not matter."""
-        async with new_file(path) as stored:
+        async with new_file(path, refused) as stored:
             sealer = PlainSealer(stored)
             try:
                 yield sealer
             finally:
                 await sealer.pipeline.settle()
 
-    def open(self, path: Path, *, chunk: int = PIECE, name: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def open(self, path: Path, *, chunk: int = PIECE, name: str | None = None) -> AbstractAsyncContextManager[Chunks]:
         """As the protocol says; there is nothing to verify."""
         return read_chunks(_file_chunks(path, chunk))
 
@@ -48,7 +48,7 @@ class PlainSealer:
     def __init__(self, stored: StoredFile) -> None:
         self._stored = stored
         self._sha1 = hashlib.sha1(usedforsecurity=False)
-        self.pipeline: Pipeline[bytes] = Pipeline(bytes, self._write)
+        self.pipeline: Pipeline[bytes] = Pipeline(bytes, self._write, stored)
 
     @property
     def written(self) -> int:
@@ -76,7 +76,7 @@ class PlainSealer:
 
     def _write(self, _: bytes, piece: bytes) -> None:
         self._sha1.update(piece)
-        write_all(self._stored.file, piece)
+        self._stored.write(piece)
 
 
 def _file_chunks(path: Path, chunk: int) -> Generator[bytes, None, None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -73,10 +74,24 @@ async def backup(
     options = options or Options()
     root = os.fsencode(source)
     async with job(action, source=os.fsdecode(root), target=url, options=options, events=events) as hub:
-        if not await in_thread(os.path.exists, root):
-            raise UsageError(f"{os.fsdecode(root)} does not exist", hint="name a directory or a file to back up")
+        await in_thread(_check_source, root)
         async with open_session(url, options, hub=hub, control=control or Control()) as session:
             return await _Backup(session, root, action).run()
+
+
+def _check_source(root: bytes) -> None:
+    """A slip of the finger is told before anything is written."""
+    hint = "name a directory or a file to back up"
+    try:
+        mode = os.stat(root).st_mode
+    except FileNotFoundError:
+        raise UsageError(f"{os.fsdecode(root)} does not exist", hint=hint) from None
+    except OSError as error:
+        raise UsageError(f"the source {os.fsdecode(root)} cannot be read: {error.strerror}") from error
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise UsageError(f"the source {os.fsdecode(root)} is neither a folder nor a regular file", hint=hint)
+    if not os.access(root, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK):
+        raise UsageError(f"the source {os.fsdecode(root)} cannot be read: Permission denied")
 
 
 class _Backup:

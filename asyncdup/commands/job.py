@@ -19,7 +19,8 @@ async def job(action: str, *, source: str, target: str, options: Options, events
     """The hub for a command's events: the caller's, or a silent one. What the command raises passes through."""
     hub = events or EventHub(wall=options.now, clock=anyio.current_time)
     hub.job = hub.job or os.urandom(6).hex()
-    hub.emit(JobStarted(action=action, source=redact(source), target=redact(target)))
+    hub.started = JobStarted(action=action, source=redact(source), target=redact(target))
+    hub.emit(hub.started)
     try:
         yield hub
     except BaseException as error:

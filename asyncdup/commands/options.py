@@ -11,6 +11,7 @@ from pathlib import Path
 from asyncdup.archive.selection import Rule
 from asyncdup.backends.registry import BackendOptions
 from asyncdup.codecs import Encryption
+from asyncdup.errors import UsageError
 from asyncdup.formats.names import Prefixes
 from asyncdup.transfer import Engine, RetryPolicy
 
@@ -31,6 +32,7 @@ class Options:
         intervention_timeout: a wait for the operator ends with InterruptedByOperator after so long; 0 = never.
         on_intervention: a command, as words, that is run when such a wait begins.
         spool, memory: bounds on finished volumes on disk (None = concurrency + 2 volumes) and on bytes in flight.
+        upload_limit, download_limit: ``512k``, or a timetable, ``08:00,512k 12:00,pause 19:00,off``; ``request_limit``: a second. None = no limit.
         archive_dir, name: the local cache, by default where stock duplicity keeps it.
         tempdir: where volumes are made; None = the system's.
         rules: include and exclude options in their order.
@@ -50,6 +52,9 @@ class Options:
     on_intervention: tuple[str, ...] = ()
     spool: int | None = None
     memory: int = 256 * MIB
+    upload_limit: str | None = None
+    download_limit: str | None = None
+    request_limit: float | None = None
     archive_dir: Path | None = None
     name: str | None = None
     tempdir: Path | None = None
@@ -69,28 +74,55 @@ class Options:
 class Control:
     """Steers a running command from outside: a signal handler, another task. Every method may be called at any time, also before and after."""
 
-    def __init__(self, *, signals: bool = False) -> None:
+    def __init__(self, *, signals: bool = False, socket: bool = False) -> None:
         self.signals = signals  # SIGUSR1 calls ``resume``, so that it may be named as a way to
-        self._engine: Engine | None = None
-        self._draining = False
+        self.socket = socket  # the command can be steered from outside the process, by ``asyncdup job``
+        self.draining = False
+        self.engine: Engine | None = None  # while it is open
 
     def drain(self) -> None:
         """Start nothing new; what is being sent may finish; then the command ends with a state that the same command resumes."""
-        self._draining = True
-        if self._engine is not None:
-            self._engine.drain()
+        self.draining = True
+        if self.engine is not None:
+            self.engine.drain()
 
-    def resume(self) -> None:
+    def resume(self, by: str = "api") -> None:
         """The operator has mended what the command waits for."""
-        if self._engine is not None:
-            self._engine.resume()
+        if self.engine is not None:
+            self.engine.resume(by)
+
+    def abort(self, by: str = "api") -> None:
+        """End the command as if it had given up, with exit code 61. Raises UsageError while it starts or ends."""
+        self._running().abort(by)
+
+    def pause(self, why: str = "api", *, now: bool = False) -> None:
+        """As ``Engine.pause``. Raises UsageError while the command starts or ends."""
+        self._running().pause(why, now=now)
+
+    def unpause(self, why: str = "api") -> None:
+        """Take the pause ``why`` away."""
+        if self.engine is not None:
+            self.engine.unpause(why)
+
+    def set_concurrency(self, concurrency: int, why: str = "api") -> None:
+        """As ``Engine.set_concurrency``. Raises UsageError while the command starts or ends."""
+        self._running().set_concurrency(concurrency, why)
+
+    def set_rate(self, *, upload: str | None = None, download: str | None = None, requests: float | None = None) -> None:
+        """As ``Engine.set_rate``. Raises UsageError for what is no limit, and while the command starts or ends."""
+        self._running().set_rate(upload=upload, download=download, requests=requests)
 
     def attach(self, engine: Engine) -> None:
         """The command's engine is open."""
-        self._engine = engine
-        if self._draining:
+        self.engine = engine
+        if self.draining:
             engine.drain()
 
     def detach(self) -> None:
         """The command's engine is closed."""
-        self._engine = None
+        self.engine = None
+
+    def _running(self) -> Engine:
+        if self.engine is None:
+            raise UsageError("the run is starting or ending", hint="ask again in a moment")
+        return self.engine

@@ -90,16 +90,16 @@ async def _restore(session: Session, chain: Chain, target: bytes, path: bytes) -
         with closing(merger):
             codecs = [session.reading_codec(backup_set.volume_name(1)) for backup_set in chain.sets]
             await Assembly(session.engine, session.lane, codecs, merger, session.hub, needed).run()
-    _check(problems, writer.entries, path)
     if writer.owners_left:
         session.notice(f"{writer.owners_left} entries have other owners than archived, since only root may set them")
+    _check(problems, writer.entries, path)
     return RestoreResult(set_id=chain.last.id, entries=writer.entries, volumes=volumes, owners_left=writer.owners_left)
 
 
 def _check(problems: Problems, entries: int, path: bytes) -> None:
     if problems.lines:
         raise RestoreError(
-            f"{len(problems.lines)} entries were not restored as archived; all others were",
+            f"{len(problems.lines)} {'entry was' if len(problems.lines) == 1 else 'entries were'} not restored as archived; all others were",
             problems=tuple(problems.lines),
             hint="the list is above; verify or another --time may help",
         )

@@ -21,6 +21,7 @@ from asyncdup.archive.walk import Walker
 from asyncdup.backends.base import Backend, ObjectInfo
 from asyncdup.backends.registry import open_backend
 from asyncdup.codecs import Codec, codec_for, make_codec
+from asyncdup.commands.control import control_socket
 from asyncdup.commands.options import Control, Options
 from asyncdup.commands.workspace import workspace
 from asyncdup.errors import AsyncdupError
@@ -28,6 +29,7 @@ from asyncdup.events import EventHub, Notice, Warning
 from asyncdup.formats.names import ParsedName, parse_name
 from asyncdup.threads import in_thread
 from asyncdup.transfer import Engine, Intervention, Lane, open_engine
+from asyncdup.transfer.suspend import slept
 from asyncdup.units import format_size
 
 DEFAULT_CONCURRENCY = 4
@@ -126,7 +128,12 @@ async def open_session(url: str, options: Options, *, hub: EventHub, control: Co
         concurrency = _concurrency(backend, options)
         if writing:
             concurrency = _fit_to_disk(concurrency, options, tempdir, hub)
+        ways: tuple[str, ...] = ()
+        if control.socket:  # opened first and closed last, so that it answers until everything has ended
+            path = await stack.enter_async_context(control_socket(control, hub, environ=options.environ, now=options.now))
+            ways = (f"asyncdup job resume --job={hub.job}",) if path else ()
         intervention = Intervention(
+            other_ways=ways,
             flag=options.retry_flag,
             timeout=options.intervention_timeout,
             command=options.on_intervention,
@@ -141,8 +148,13 @@ async def open_session(url: str, options: Options, *, hub: EventHub, control: Co
                 spool_dir=tempdir,
                 spool_bytes=options.spool,
                 memory_bytes=options.memory,
+                upload_limit=options.upload_limit,
+                download_limit=options.download_limit,
+                request_limit=options.request_limit,
+                now=options.now,
                 intervention=intervention,
                 events=hub,
+                asleep=slept,
             )
         )
         control.attach(engine)

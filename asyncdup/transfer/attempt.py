@@ -19,6 +19,7 @@ import anyio
 from asyncdup.backends.base import Body, SupportsTakeOver
 from asyncdup.errors import RetryableError
 from asyncdup.transfer.policy import RetryPolicy
+from asyncdup.transfer.rate import Rates, Way
 
 T = TypeVar("T")
 
@@ -34,6 +35,10 @@ def current_attempt() -> Attempt:
     return _current.get()
 
 
+class Interrupted(RetryableError):
+    """The engine ended the attempt for a reason that is no failure of the far end (T6)."""
+
+
 class Attempt:
     """What a transaction may know and say about its present run.
 
@@ -41,6 +46,7 @@ class Attempt:
         number: 1 for the first attempt of the op.
         bytes: moved so far, as told by ``progress``.
         body_begun: a write has handed bytes to the transport, so that a lost answer is ambiguous (T0).
+        limited: seconds that it has waited for a rate limit, None if it never had to look at one; ``on_limited`` is called before the first.
     """
 
     def __init__(
@@ -50,14 +56,20 @@ class Attempt:
         number: int = 1,
         on_progress: Callable[[int], None] | None = None,
         on_durable: Callable[[], None] | None = None,
+        rates: Rates | None = None,
+        on_limited: Callable[[], None] | None = None,
     ) -> None:
         self.number = number
         self.bytes = 0
         self.body_begun = False
+        self.limited: float | None = None
+        self._rates = rates
+        self._on_limited = on_limited
         self._policy = policy
         self._on_progress = on_progress
         self._on_durable = on_durable
         self._scope = anyio.CancelScope()
+        self._interrupted = False
         self._last = math.inf if policy.attempt_timeout is None else anyio.current_time() + policy.attempt_timeout
         self._allowed = policy.stall_timeout  # seconds until the next byte must have moved
         self._left: float | None = None  # seconds that were left when the engine began to hold things up; None: it does not
@@ -107,6 +119,37 @@ class Attempt:
             self._scope.deadline = min(self._last, anyio.current_time() + self._left)
             self._left = None
 
+    def piece(self, way: Way) -> int | None:
+        """Bytes that may move at once, so that a limited flow is even; None: no limit (S10)."""
+        return None if self._rates is None else self._rates.piece(way)
+
+    async def move(self, way: Way, count: int) -> None:
+        """Wait until the rate limits let ``count`` bytes pass (S10, T2)."""
+        if self._rates is not None and self._rates.piece(way) is not None:
+            await self._pay(self._rates.move, way, count)
+
+    async def request(self) -> None:
+        """Wait until the rate limits let one request pass (S10, T2)."""
+        if self._rates is not None and self._rates.limits_requests:
+            await self._pay(self._rates.request)
+
+    async def _pay(self, pay: Callable[..., Awaitable[None]], *args: object) -> None:
+        if self.limited is None:
+            self.limited = 0.0
+            if self._on_limited is not None:
+                self._on_limited()
+        began = anyio.current_time()
+        try:
+            with self.own_wait():
+                await pay(*args)
+        finally:
+            self.limited += anyio.current_time() - began
+
+    def interrupt(self) -> None:
+        """End it; ``run`` raises Interrupted unless it has its result already."""
+        self._interrupted = True
+        self._scope.cancel()
+
     async def run(self, txn: Callable[[], Awaitable[T]]) -> T:
         """The result of ``txn``. Raises RetryableError from TimeoutError when a clock ran out (T0)."""
         token = _current.set(self)
@@ -115,6 +158,8 @@ class Attempt:
                 return await txn()
         finally:
             _current.reset(token)
+        if self._interrupted:
+            raise Interrupted("the machine was suspended", ambiguous=self.body_begun)
         what = f"no {self._waits_for} for {self._allowed:g} s"
         if anyio.current_time() >= self._last:
             what = f"not done after {self._policy.attempt_timeout:g} s"
@@ -181,6 +226,7 @@ class _Taken:
         self._chunks = chunks
         self._metered = metered
         self._handed = 0  # bytes of the chunk that the transport works on
+        self._left = b""  # of a chunk that is too large for the rate limit
 
     def __aiter__(self) -> _Taken:
         return self
@@ -191,12 +237,16 @@ class _Taken:
             attempt.progress(self._handed)
             self._handed = 0
         try:
-            with attempt.own_wait():
-                chunk = await anext(self._chunks)
-            attempt.body_begun = True
+            if not (chunk := self._left):
+                with attempt.own_wait():
+                    chunk = await anext(self._chunks)
         except StopAsyncIteration:
             attempt.body_begun = True  # an empty body is sent, too
             attempt.request_sent(size=self._metered.size if self._metered.opaque else 0)
             raise
+        piece = attempt.piece("up") or len(chunk)
+        chunk, self._left = chunk[:piece], chunk[piece:]
+        await attempt.move("up", len(chunk))
+        attempt.body_begun = True
         self._handed = len(chunk)
         return chunk

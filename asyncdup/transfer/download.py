@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from asyncdup.backends.base import Backend
 from asyncdup.errors import IntegrityError, RetryableError
 from asyncdup.threads import in_thread
 from asyncdup.transfer.attempt import Attempt, current_attempt
-from asyncdup.transfer.limits import CLEANUP
+from asyncdup.transfer.limits import CLEANUP, DiskRefused
 from asyncdup.transfer.verbs import UNSEEN, is_opaque
 
 WRITE = 1 << 20  # bytes collected before a thread writes them: a hop a chunk would cost more than the write
@@ -71,6 +74,7 @@ class Download:
         try:
             async for chunk in chunks:
                 attempt.progress(len(chunk))
+                await attempt.move("down", len(chunk))
                 pieces.append(chunk)
                 held += len(chunk)
                 if self._size is not None and (self._written or 0) + held > self._size:
@@ -85,24 +89,34 @@ class Download:
         await self._flush(pieces, attempt, last=True)
 
     async def _flush(self, pieces: list[bytes], attempt: Attempt, *, last: bool = False) -> None:
+        left = deque(pieces)
         with attempt.own_wait():
-            await in_thread(self._write, tuple(pieces), last)
+            try:
+                await in_thread(self._write, left, last)
+            except OSError as error:
+                raise DiskRefused(error, partial(self._write, left)) from error
         if self._resumes and pieces:
             attempt.durable(sum(map(len, pieces)))
         pieces.clear()
 
-    def _write(self, pieces: tuple[bytes, ...], last: bool) -> None:
-        """In a thread: one hop for all there is to do."""
-        file = self._opened()
-        for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                view = view[file.write(view) :]
-            for digest in self._hashes.values():
-                digest.update(piece)
-            self._written = (self._written or 0) + len(piece)
-        if last:
-            file.close()
+    def _write(self, pieces: deque[bytes], last: bool = False) -> None:
+        """In a thread: one hop for all there is to do. After an OSError it may be called again with what is left of ``pieces``."""
+        try:
+            file = self._opened()
+            while pieces:
+                view = memoryview(pieces[0])
+                while view:
+                    view = view[file.write(view) :]
+                for digest in self._hashes.values():
+                    digest.update(pieces[0])
+                self._written = (self._written or 0) + len(pieces.popleft())
+            if last:
+                file.close()
+        except OSError:
+            if self._file is not None:
+                with suppress(OSError):
+                    self._file.close()  # it is opened again at the end of what was written whole
+            raise
 
     def _opened(self) -> FileIO:
         """The file, at the byte to go on from."""

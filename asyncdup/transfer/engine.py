@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import time
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -17,12 +18,13 @@ from typing import Any, Literal, TypeVar, overload
 import anyio
 from anyio.abc import TaskGroup
 
-from asyncdup.backends.base import Backend, Body, ObjectInfo, SupportsWaitIdle
+from asyncdup.backends.base import Backend, Body, ObjectInfo, SupportsDropConnections, SupportsLocalFiles, SupportsWaitIdle
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.errors import Drained
-from asyncdup.events import EventHub, Notice
+from asyncdup.events import EventHub, LimitChanged, Notice, SuspendDetected
 from asyncdup.transfer import verbs
 from asyncdup.transfer.failure import Failure, sole
+from asyncdup.transfer.gate import State
 from asyncdup.transfer.intervention import FlagFile, Intervention, attend, earlier_cause
 from asyncdup.transfer.lane import Gate, Lane, Permit
 from asyncdup.transfer.limits import CLEANUP, Level, Memory, Room
@@ -37,15 +39,19 @@ from asyncdup.transfer.ordered import (
     give_item,
     give_result,
 )
+from asyncdup.transfer.pacing import Pacing
 from asyncdup.transfer.policy import RetryPolicy
+from asyncdup.transfer.rate import Rates
 from asyncdup.transfer.runner import Runner
 from asyncdup.transfer.spool import Spool
+from asyncdup.transfer.suspend import watch
 
 T = TypeVar("T")
 
 DEFAULT_CONCURRENCY = 5
 MEMORY = 256 << 20  # bytes in flight over all lanes
 BACKLOG = 256  # ops of a lane that are accepted and not done: each is a task of a few KiB
+SPARE = 2  # files of the spool beside those in slots: one sealed, one being made (S4)
 SMALL = 64 << 20  # bytes: what is fetched whole into memory is no larger (manifests, P9)
 
 Verb = Literal["put", "put_if_absent", "get", "stat", "list", "delete"]
@@ -54,13 +60,14 @@ _LEVELS = {"stat": Level.CONTROL, "list": Level.HEAD, "get": Level.HEAD}
 
 @dataclass(frozen=True, slots=True)
 class LaneStatistics:
-    """One lane at one moment: state of its gate, attempts in slots, ops before the gate, slots."""
+    """One lane at one moment: state of its gate, attempts in slots, ops before the gate, slots, why it is paused."""
 
     name: str
     state: str
     running: int
     waiting: int
     concurrency: int
+    pauses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ class Engine:
         spool: where volumes wait: ``await engine.spool.new(size_estimate)``.
         events: the hub that every event goes to.
         concurrency: attempts at once per lane; 0: each op runs inline before ``submit`` returns (S1).
+        pacing: the rate limits.
     """
 
     def __init__(self, tasks: TaskGroup, settings: _Settings, spool: Spool, flag: FlagFile | None) -> None:
@@ -94,6 +102,11 @@ class Engine:
         self._lanes: dict[int, Lane] = {}  # by the backend's identity; a lane holds its backend, so no identity comes up twice
         self._readers: list[OrderedReader[Any]] = []
         self._drained: Drained | None = None
+        self._pauses: set[str] = set()
+        self.pacing = Pacing(now=settings.now, pause=self.pause, unpause=self.unpause, emit=settings.events.emit)
+        self._attend(spool.disk.gate)
+        if settings.asleep is not None:
+            tasks.start_soon(watch, settings.asleep, self._on_suspend)
         if flag is not None and flag.earlier is not None:
             self._runner.on_first_success = flag.forget_earlier
 
@@ -102,9 +115,7 @@ class Engine:
         lane = self._lanes.get(id(backend))
         if lane is None:
             lane = self._lanes[id(backend)] = self._new_lane(backend, concurrency)
-            if self._settings.policy.mode == "intervention":
-                operator = self._settings.intervention
-                self._tasks.start_soon(attend, lane.gate, operator, self._flag, self.resume, self.events.emit)
+            self._attend(lane.gate)
         return lane
 
     async def submit(
@@ -119,6 +130,7 @@ class Engine:
         absent: bool = False,
         metadata: bool = False,
         max_size: int = SMALL,
+        job: str = "",
     ) -> Op[Any]:
         """Accept an op; waits while a bound is reached (S3, S4).
 
@@ -130,6 +142,7 @@ class Engine:
             absent: ``name`` is known to be absent now, which settles some lost answers (I2).
             metadata: goes before other data (S6).
             max_size: of the object of a ``get``, whose result is its bytes.
+            job: several jobs on a lane take turns, op by op (S7).
 
         Raises:
             Drained: the engine takes nothing new.
@@ -141,7 +154,9 @@ class Engine:
         level = Level.HEAD if metadata else _LEVELS.get(verb, Level.DATA)
         in_memory = size if isinstance(body, BytesBody) else 0
         work.place = await lane.backlog.take(in_memory, leaves=True)
-        ticket = self._runner.ticket(verb, name, level=level, memory=min(max_size if verb == "get" else size, IN_FLIGHT))
+        ticket = self._runner.ticket(
+            verb, name, level=level, memory=min(max_size if verb == "get" else size, IN_FLIGHT), turn=lane.gate.turns.next(job)
+        )
         if lane.inline:
             return await self._runner.run_inline(lane, ticket, work)
         return self._runner.start(lane, ticket, work)
@@ -158,10 +173,11 @@ class Engine:
         absent: bool = False,
         metadata: bool = False,
         max_size: int = SMALL,
+        job: str = "",
     ) -> Any:
         """``submit``, and the result. A cancelled wait cancels the op."""
         op = await self.submit(
-            lane, verb, name, body, after=after, on_stored=on_stored, absent=absent, metadata=metadata, max_size=max_size
+            lane, verb, name, body, after=after, on_stored=on_stored, absent=absent, metadata=metadata, max_size=max_size, job=job
         )
         try:
             return await op.result()
@@ -183,11 +199,17 @@ class Engine:
 
     @overload
     def read_ordered(
-        self, lane: Lane, requests: Iterable[ReadRequest | str], *, window: int | None = None, errors: Literal["raise"] = "raise"
+        self,
+        lane: Lane,
+        requests: Iterable[ReadRequest | str],
+        *,
+        window: int | None = None,
+        errors: Literal["raise"] = "raise",
+        job: str = "",
     ) -> OrderedReader[ReadItem]: ...
     @overload
     def read_ordered(
-        self, lane: Lane, requests: Iterable[ReadRequest | str], *, window: int | None = None, errors: Literal["yield"]
+        self, lane: Lane, requests: Iterable[ReadRequest | str], *, window: int | None = None, errors: Literal["yield"], job: str = ""
     ) -> OrderedReader[ReadResult]: ...
     def read_ordered(
         self,
@@ -196,29 +218,80 @@ class Engine:
         *,
         window: int | None = None,
         errors: Literal["raise", "yield"] = "raise",
+        job: str = "",
     ) -> OrderedReader[Any]:
         """An asynchronous iterator over objects in the order of ``requests``, each in a verified file of the spool. Use ``async with``.
 
         ``window``: objects on their way, waiting or in the consumer's hands; default: one more than the lane's slots.
         """
         give: Callable[[Op[ReadItem]], Any] = give_item if errors == "raise" else give_result
-        reader = OrderedReader(self._runner, lane, self.spool, requests, window=window, give=give)
+        reader = OrderedReader(self._runner, lane, self.spool, requests, window=window, give=give, job=job)
         self._readers = [*(earlier for earlier in self._readers if not earlier.closed), reader]
         return reader
 
-    def writer(self, lane: Lane) -> Writer:
+    def writer(self, lane: Lane, *, job: str = "") -> Writer:
         """Puts whose failures come up in their order. Use ``async with``."""
-        return Writer(partial(self.submit, lane, "put"))
+        return Writer(partial(self.submit, lane, "put", job=job))
 
     def resume(self, by: str = "api") -> None:
         """Every lane that waits probes now. Idempotent; may be called by a signal handler of the loop (R1, SIGUSR1)."""
-        for lane in self._lanes.values():
-            lane.gate.resume(by)
+        for gate in self._gates():
+            gate.resume(by)
 
     def abort(self, by: str = "api") -> None:
         """End as mode ``fail`` would, with exit code 61 (R1)."""
+        for gate in self._gates():
+            gate.abort(by)
+
+    def _gates(self) -> Iterable[Gate]:
+        return (self.spool.disk.gate, *(lane.gate for lane in self._lanes.values()))
+
+    def pause(self, why: str = "api", *, now: bool = False) -> None:
+        """Start nothing on any lane until ``unpause(why)``. Pauses of several names lie over each other.
+
+        ``now``: what runs ends, too, and is begun again afterwards; that is no failure. Else it goes on to its end.
+        """
+        self._pauses.add(why)
         for lane in self._lanes.values():
-            lane.gate.abort(by)
+            lane.gate.pause(why)
+            if now:
+                lane.gate.interrupt()
+
+    def unpause(self, why: str = "api") -> None:
+        """Take the pause ``why`` away. Idempotent."""
+        self._pauses.discard(why)
+        for lane in self._lanes.values():
+            lane.gate.unpause(why)
+
+    def set_concurrency(self, concurrency: int, why: str = "api") -> None:
+        """Change the number of attempts at once, of every lane. Lowering ends nothing; raising takes effect at once (S9).
+
+        Raises:
+            ValueError: less than 1; whether ops run inline is settled at the start.
+        """
+        if concurrency < 1:
+            raise ValueError(f"concurrency is {concurrency}, but 1 is the least")
+        self.concurrency = concurrency
+        if self._settings.spool_items:
+            self.spool.room.set_items(concurrency + SPARE)
+        for lane in self._lanes.values():
+            lane.inline = False
+            before = lane.concurrency
+            lane.gate.set_limit(_slots(lane.backend, concurrency))
+            if lane.concurrency != before:
+                self.events.emit(LimitChanged(lane=lane.name, old=before, new=lane.concurrency, why=why))
+
+    def set_rate(self, *, upload: str | None = None, download: str | None = None, requests: float | None = None) -> None:
+        """Change rate limits of all lanes together, at once (S10). None leaves one as it is.
+
+        Args:
+            upload, download: ``512k``, ``off``, or a timetable, ``08:00,512k 12:00,pause 19:00,off``.
+            requests: a second; 0 = no limit.
+
+        Raises:
+            UsageError: such a limit cannot be; nothing is changed.
+        """
+        self.pacing.set(upload=upload, download=download, requests=requests)
 
     def drain(self) -> None:
         """Take nothing new: ``submit`` and ``spool.new`` raise Drained; what was accepted is finished (X3). Idempotent."""
@@ -236,7 +309,9 @@ class Engine:
     def statistics(self) -> EngineStatistics:
         """What it holds at this moment."""
         lanes = tuple(
-            LaneStatistics(lane.name, lane.gate.state.name, lane.gate.running, lane.gate.waiting, lane.concurrency)
+            LaneStatistics(
+                lane.name, lane.gate.state.name, lane.gate.running, lane.gate.waiting, lane.concurrency, tuple(sorted(lane.gate.pauses))
+            )
             for lane in self._lanes.values()
         )
         return EngineStatistics(lanes, self.spool.room.held, self.spool.room.used, self._memory.used)
@@ -249,18 +324,34 @@ class Engine:
                 await reader.aclose()
         await self._runner.settle()
 
-    def _close(self, by: str) -> None:
+    def _on_suspend(self, seconds: float) -> None:
+        """Connections do not outlive a suspend; files of this machine do (T6)."""
+        self.events.emit(SuspendDetected(seconds=seconds))
         for lane in self._lanes.values():
-            lane.gate.close(by)
+            if isinstance(lane.backend, SupportsDropConnections):
+                lane.backend.drop_connections()
+            if not isinstance(lane.backend, SupportsLocalFiles):
+                lane.gate.suspended()
+
+    def _attend(self, gate: Gate) -> None:
+        """Have somebody there when ``gate`` waits for the operator."""
+        if self._settings.policy.mode == "intervention":
+            operator = self._settings.intervention
+            gate.diary.ways = operator.ways()
+            self._tasks.start_soon(attend, gate, operator, self._flag, self.resume, self.events.emit)
+
+    def _close(self, by: str) -> None:
+        for gate in self._gates():
+            if gate is not self.spool.disk.gate or gate.state is not State.RUNNING:  # a disk that took everything is not worth a word
+                gate.close(by)
 
     def _new_lane(self, backend: Backend, concurrency: int | None) -> Lane:
         settings = self._settings
         emit = settings.events.emit
         wanted = self.concurrency if concurrency is None else concurrency
-        most = backend.capabilities().max_concurrency
         gate = Gate(
             settings.policy,
-            limit=max(1, wanted if most is None else min(wanted, most)),
+            limit=_slots(backend, wanted),
             serial=not backend.supports_concurrency(),
             memory=self._memory,
             emit=emit,
@@ -269,6 +360,10 @@ class Engine:
             spawn_linger=self._spawn_linger(backend),
         )
         gate.diary.ways = settings.intervention.ways()
+        emit(LimitChanged(lane=gate.name, old=0, new=gate.limit, why="new lane"))
+        gate.rates = Rates(self.pacing.rates)
+        for why in self._pauses:
+            gate.pause(why)
         return Lane(backend, gate, Room("memory", items=BACKLOG, size=settings.memory, emit=emit), inline=wanted == 0)
 
     def _spawn_linger(self, backend: Backend) -> Callable[[Gate, Permit, Failure | None], object] | None:
@@ -301,6 +396,9 @@ class _Settings:
     intervention: Intervention
     events: EventHub
     rng: random.Random
+    asleep: Callable[[], float] | None
+    now: Callable[[], float]
+    spool_items: bool  # the spool's bound is a number of files that follows the concurrency
 
 
 @asynccontextmanager
@@ -314,6 +412,11 @@ async def open_engine(
     intervention: Intervention | None = None,
     events: EventHub | None = None,
     rng: random.Random | None = None,
+    asleep: Callable[[], float] | None = None,
+    upload_limit: str | None = None,
+    download_limit: str | None = None,
+    request_limit: float | None = None,
+    now: Callable[[], float] = time.time,  # noqa: TID251 - the default of the seam itself
 ) -> AsyncGenerator[Engine, None]:
     """An engine for the time of an ``async with`` block.
 
@@ -326,9 +429,12 @@ async def open_engine(
         spool_bytes: bound of the spool; default: ``concurrency + 2`` files (S4).
         memory_bytes: bytes in flight over all lanes (S3).
         intervention: how the operator is told and may answer, in mode ``intervention``.
+        asleep: seconds that the machine has been suspended in all, as ``suspend.slept`` knows; None: not looked at (T6).
+        upload_limit, download_limit: as of ``Engine.set_rate``; ``request_limit``: attempts started a second, all lanes together.
+        now: the wall clock that timetables go by, seconds since the epoch.
 
     Raises:
-        UsageError: the flag file is in the way or its folder cannot be written (N2).
+        UsageError: a limit cannot be; the flag file is in the way or its folder cannot be written (N2).
     """
     if concurrency is not None and concurrency < 0:
         raise ValueError(f"concurrency is {concurrency}, but 0 is the least")
@@ -341,11 +447,15 @@ async def open_engine(
         intervention=operator,
         events=events or EventHub(wall=operator.now, clock=anyio.current_time),
         rng=rng or random.Random(),
+        asleep=asleep,
+        now=now,
+        spool_items=spool_bytes is None,
     )
     flag = await _flag(settings)
-    room = Room("spool", items=None if spool_bytes is not None else slots + 2, size=spool_bytes, emit=settings.events.emit)
-    spool = await Spool.create(spool_dir, room)
+    room = Room("spool", items=None if spool_bytes is not None else slots + SPARE, size=spool_bytes, emit=settings.events.emit)
+    spool = await Spool.create(spool_dir, room, partial(_disk_gate, settings), settings.events.emit)
     async with _running(settings, spool, flag) as engine:
+        engine.set_rate(upload=upload_limit, download=download_limit, requests=request_limit)
         yield engine
 
 
@@ -357,6 +467,7 @@ async def _running(settings: _Settings, spool: Spool, flag: FlagFile | None) -> 
     try:
         async with anyio.create_task_group() as tasks:
             engine = Engine(tasks, settings, spool, flag)
+            tasks.start_soon(engine.pacing.keep_time)
             try:
                 yield engine
                 await engine._settle()
@@ -376,6 +487,11 @@ async def _running(settings: _Settings, spool: Spool, flag: FlagFile | None) -> 
         raise failure
 
 
+def _disk_gate(settings: _Settings, name: str) -> Gate:
+    """Of the disk under the spool (S11)."""
+    return Gate(settings.policy, limit=1, emit=settings.events.emit, rng=settings.rng, name=name)
+
+
 async def _flag(settings: _Settings) -> FlagFile | None:
     """The flag file, checked; what an earlier run left is reported (G10)."""
     path, emit = settings.intervention.flag, settings.events.emit
@@ -389,6 +505,11 @@ async def _flag(settings: _Settings) -> FlagFile | None:
     if flag.earlier is not None:
         emit(Notice(message=earlier_cause(flag.earlier)))
     return flag
+
+
+def _slots(backend: Backend, wanted: int) -> int:
+    most = backend.capabilities().max_concurrency
+    return max(1, wanted if most is None else min(wanted, most))
 
 
 async def _linger(backend: SupportsWaitIdle, gate: Gate, permit: Permit, failure: Failure | None) -> None:

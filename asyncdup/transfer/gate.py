@@ -124,6 +124,11 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspended:
+    """The machine has slept: what runs is ended, and one attempt has to show that the far end can be reached (T6)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Paused:
     """Nothing starts until ``why`` is taken away again."""
 
@@ -138,7 +143,19 @@ class Unpaused:
 
 
 Trigger: TypeAlias = (
-    Failed | GaveUp | Succeeded | BackoffOver | ProbeStarted | ProbeLost | Progressed | Resumed | Aborted | Closed | Paused | Unpaused
+    Failed
+    | GaveUp
+    | Succeeded
+    | BackoffOver
+    | ProbeStarted
+    | ProbeLost
+    | Progressed
+    | Resumed
+    | Aborted
+    | Closed
+    | Suspended
+    | Paused
+    | Unpaused
 )
 Step: TypeAlias = tuple[GateState, tuple[Action, ...]]
 
@@ -233,6 +250,13 @@ def _probe(gate: GateState, _: Trigger) -> Step:
     return replace(gate, state=State.PROBING, probing=False, firm=False), (Action.REVIEW,)
 
 
+def _suspended(gate: GateState, _: Trigger) -> Step:
+    """T6. A time that the server asked for is kept (B2)."""
+    if gate.firm:
+        return gate, ()
+    return replace(gate, state=State.PROBING, probing=False, permits=None), (Action.REVIEW,)
+
+
 def _resume(gate: GateState, _: Trigger) -> Step:
     """R2: never straight to RUNNING. G7: all streaks are cleared."""
     return replace(gate, state=State.PROBING, probing=False, firm=False), (Action.CLEAR_STREAKS, Action.REVIEW)
@@ -264,14 +288,14 @@ def _abort(gate: GateState, trigger: Trigger) -> Step:
     return replace(stopped, aborted=True), actions
 
 
-_TRIGGERS = (Failed, GaveUp, Succeeded, BackoffOver, ProbeStarted, ProbeLost, Progressed, Resumed, Aborted, Closed)
+_TRIGGERS = (Failed, GaveUp, Succeeded, BackoffOver, ProbeStarted, ProbeLost, Progressed, Resumed, Aborted, Closed, Suspended)
 
 # One row a state, one entry a trigger in the order of _TRIGGERS. What a state ignores stands here as _stay, so that the table is total.
 _ROWS: dict[State, tuple[Callable[..., Step], ...]] = {
-    #               Failed         GaveUp    Succeeded            BackoffOver ProbeStarted    ProbeLost    Progressed Resumed  Aborted Closed
-    State.RUNNING: (_back_off, _give_up, _stay, _stay, _stay, _stay, _widen, _stay, _abort, _stop),
-    State.BACKOFF: (_same_outage, _give_up, _open_after_backoff, _probe, _stay, _stay, _stay, _resume, _abort, _stop),
-    State.PROBING: (_probe_failed, _give_up, _open, _stay, _probe_started, _probe_lost, _stay, _stay, _abort, _stop),
+    #               Failed         GaveUp    Succeeded            BackoffOver ProbeStarted    ProbeLost    Progressed Resumed  Aborted Closed Suspended
+    State.RUNNING: (_back_off, _give_up, _stay, _stay, _stay, _stay, _widen, _stay, _abort, _stop, _suspended),
+    State.BACKOFF: (_same_outage, _give_up, _open_after_backoff, _probe, _stay, _stay, _stay, _resume, _abort, _stop, _suspended),
+    State.PROBING: (_probe_failed, _give_up, _open, _stay, _probe_started, _probe_lost, _stay, _stay, _abort, _stop, _suspended),
     State.WAITING: (
         _still_waiting,
         _still_waiting,
@@ -283,7 +307,8 @@ _ROWS: dict[State, tuple[Callable[..., Step], ...]] = {
         _resume,
         _abort,
         _stop,
+        _stay,
     ),  # G2, G6, G7: only a person ends it
-    State.STOPPED: (_stay, _stay, _stay, _stay, _stay, _stay, _stay, _stay, _stay, _stay),
+    State.STOPPED: (_stay, _stay, _stay, _stay, _stay, _stay, _stay, _stay, _stay, _stay, _stay),
 }
 TABLE = {(state, trigger): act for state, row in _ROWS.items() for trigger, act in zip(_TRIGGERS, row, strict=True)}

@@ -14,7 +14,7 @@ from asyncdup.transfer.attempt import current_attempt
 from asyncdup.transfer.download import check_object, known_digests
 
 STEP = 4 << 20  # bytes a thread hop: half a megabyte is hashed in a millisecond, and a cancellation waits for the hop
-_BUFFER = 1 << 20
+_BUFFER = 1 << 18  # what is hashed is still in the processor's cache
 
 
 class InPlace:

@@ -48,6 +48,7 @@ class Intervention:
         command: run when a lane begins to wait, as words; empty: none (N3). ``environ``: what it inherits, less what may be secret.
         timeout: seconds until a wait ends as mode ``fail`` would, with exit code 61; 0 = never (G8).
         job: an id for the flag file.
+        other_ways: commands of our own that resume.
         signals: SIGUSR1 resumes this process, so that it may be named as a way to.
         now: the wall clock, seconds since the epoch.
     """
@@ -57,6 +58,7 @@ class Intervention:
     command: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     job: str = ""
+    other_ways: tuple[str, ...] = ()
     signals: bool = False
     now: Callable[[], float] = time.time  # noqa: TID251 - the edge where the wall clock is handed in
 
@@ -66,6 +68,7 @@ class Intervention:
         if self.flag is not None:
             path = shlex.quote(str(self.flag))
             ways += [f"rm {path}", f"touch {path}", f"echo resume > {path}"]
+        ways += self.other_ways
         if self.signals:
             ways.append(f"kill -USR1 {os.getpid()}")
         if self.flag is not None:

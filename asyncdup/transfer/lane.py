@@ -21,8 +21,9 @@ from asyncdup.transfer import gate as table
 from asyncdup.transfer.diary import Diary
 from asyncdup.transfer.failure import Failure, describe
 from asyncdup.transfer.gate import NEEDS_ROOM, Action, GateState, State
-from asyncdup.transfer.limits import Level, Memory, Room, Ticket
+from asyncdup.transfer.limits import Level, Memory, Room, Ticket, Turns
 from asyncdup.transfer.policy import GiveUp, Retry, RetryPolicy, Streak
+from asyncdup.transfer.rate import Rates
 
 WIDEN_EVERY = 0.25  # seconds: slow start doubles its permits at most this often (G3)
 EXTRA_CONTROL = 2  # attempts of level CONTROL that may run beside the slots (S6)
@@ -30,11 +31,12 @@ EXTRA_CONTROL = 2  # attempts of level CONTROL that may run beside the slots (S6
 
 @dataclass(slots=True, eq=False)
 class Permit:
-    """The right to run one attempt. ``slot`` counts from 0; ``memory``: bytes that it holds."""
+    """The right to run one attempt. ``slot`` counts from 0; ``memory``: bytes that it holds; ``interrupt``: ends the attempt that runs."""
 
     ticket: Ticket
     slot: int
     memory: int
+    interrupt: Callable[[], None] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +46,7 @@ class _Waiter:
     permit: Permit | None = None
 
 
-def _rank(waiter: _Waiter) -> tuple[Level, int]:
+def _rank(waiter: _Waiter) -> tuple[Level, int, int]:
     return waiter.ticket.rank
 
 
@@ -57,6 +59,8 @@ class Gate:
 
     Attributes:
         diary: what it remembers of its past.
+        rates: the limits that attempts wait at, None = none (S10).
+        turns: of the jobs whose ops come this way (S7).
         resumes: times that all streaks were cleared.
     """
 
@@ -78,6 +82,8 @@ class Gate:
         self.name = name
         self.rng = rng or random.Random()
         self.diary = Diary(name, emit)
+        self.rates: Rates | None = None
+        self.turns = Turns()
         self.resumes = 0  # times that all streaks were cleared; an op compares it with the number it has seen
         self._table = GateState()
         self._memory = memory or Memory(1 << 62)
@@ -102,6 +108,11 @@ class Gate:
     def paused(self) -> bool:
         """Whether a pause lies over the state."""
         return bool(self._table.pauses)
+
+    @property
+    def pauses(self) -> frozenset[str]:
+        """Why nothing starts, whatever the state."""
+        return self._table.pauses
 
     @property
     def running(self) -> int:
@@ -146,6 +157,17 @@ class Gate:
     def close(self, by: str = "end") -> None:
         """The lane ends; an open episode is closed (G9)."""
         self._step(table.Closed(), by)
+
+    def suspended(self) -> None:
+        """The machine has slept: what runs ends, which counts as no failure, and one probe goes first (T6)."""
+        self._step(table.Suspended(), "suspend")
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """What runs ends now, which counts as no failure; it is begun again when the gate lets it."""
+        for permit in tuple(self._running):
+            if permit.interrupt is not None:
+                permit.interrupt()
 
     def set_limit(self, limit: int) -> None:
         """Change the number of slots. Lowering ends nothing (S9)."""
@@ -218,6 +240,12 @@ class Gate:
             return
         self._widened = anyio.current_time()
         self._step(table.Progressed(limit=self.limit))
+
+    def freed(self) -> None:
+        """Room was made by a way that is no op of this lane, which counts as a success (G2, S11)."""
+        if self._table.space:
+            self._streak.failures = 0
+            self._step(table.Succeeded(room=True))
 
     def durable(self) -> None:
         """A running attempt has made durable progress: the lane's streak ends, too (B4)."""
@@ -329,6 +357,7 @@ class Gate:
         waiter.permit = Permit(ticket, slot, ticket.memory)
         self._running.add(waiter.permit)
         self._waiters.remove(waiter)
+        self.turns.started(ticket.turn)
         if table.is_probe(self._table, ticket.verb):
             self._probe = waiter.permit
             self._step(table.ProbeStarted())

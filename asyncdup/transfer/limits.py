@@ -21,6 +21,15 @@ from asyncdup.transfer.failure import Failure
 CLEANUP = 10.0
 
 
+class DiskRefused(Exception):
+    """A file of the spool could not be written. ``again``: writes the rest, in a thread; may be called any number of times (S11)."""
+
+    def __init__(self, error: OSError, again: Callable[[], None]) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.again = again
+
+
 class Level(IntEnum):
     """S6: what comes first."""
 
@@ -38,15 +47,36 @@ class Ticket:
     number: int = 0
     level: Level = Level.DATA
     memory: int = 0
+    turn: int = 0  # among the jobs of a lane, see ``Turns``
     last: Failure | None = None  # of the op's own last attempt
 
     @property
-    def rank(self) -> tuple[Level, int]:
-        """The order of starting: level, then age."""
-        return self.level, self.number
+    def rank(self) -> tuple[Level, int, int]:
+        """The order of starting: level, then turn (S7), then age."""
+        return self.level, self.turn, self.number
 
     def __str__(self) -> str:
         return f"{self.verb} {self.name}".strip()
+
+
+class Turns:
+    """Several jobs on a lane take turns, op by op (S7): a job's next op comes one turn after its last, and never before the turn it is now.
+
+    So one job's ops keep their order, and a job that comes later waits for one op of each other job, however many they have before the gate.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._last: dict[str, int] = {}  # by job
+
+    def next(self, job: str) -> int:
+        """The turn of a new op of ``job``."""
+        turn = self._last[job] = max(self._now, self._last.get(job, 0)) + 1
+        return turn
+
+    def started(self, turn: int) -> None:
+        """An op of ``turn`` has started."""
+        self._now = max(self._now, turn)
 
 
 class Memory:
@@ -135,6 +165,11 @@ class Room:
     def leaving(self) -> bool:
         """Whether waiting helps: something in here will leave by itself."""
         return any(place.leaves for place in self._places)
+
+    def set_items(self, items: int) -> None:
+        """Change the bound on items; what is held beyond it stays."""
+        self._items = items
+        self.review()
 
     async def take(self, size: int, *, leaves: bool = False, may_overrun: Callable[[], bool] = lambda: False) -> Place:
         """Wait for room for ``size`` bytes. ``may_overrun`` is asked whether waiting would be wrong; ``review`` makes it be asked again.

@@ -16,12 +16,12 @@ import anyio
 
 from asyncdup.backends.base import Body, ObjectInfo, SupportsLocalFiles
 from asyncdup.errors import Drained, IntegrityError
-from asyncdup.events import Event, Notice
+from asyncdup.events import Blocked, Event, Notice, Unblocked
 from asyncdup.transfer.download import Download
 from asyncdup.transfer.failure import add_note, describe, sole
 from asyncdup.transfer.in_place import InPlace
 from asyncdup.transfer.lane import Lane
-from asyncdup.transfer.limits import CLEANUP, Level, Ticket
+from asyncdup.transfer.limits import CLEANUP, DiskRefused, Level, Ticket
 from asyncdup.transfer.ops import Call, OnStored, Op, Work
 from asyncdup.transfer.runner import Runner
 from asyncdup.transfer.spool import Spool, SpoolFile
@@ -91,6 +91,7 @@ class OrderedReader(Generic[Out]):
         *,
         window: int | None,
         give: Callable[[Op[ReadItem]], Out],
+        job: str = "",
     ) -> None:
         self.closed = False
         self._runner = runner
@@ -99,8 +100,10 @@ class OrderedReader(Generic[Out]):
         self._requests: Iterator[ReadRequest | str] = iter(requests)
         self._window = window
         self._give = give
+        self._job = job
         self._ops: deque[Op[ReadItem]] = deque()  # started and not yet given out, in order
         self._held: ReadItem | None = None  # in the consumer's hands
+        self._given: tuple[int, float] | None = None  # the op whose outcome the consumer works on, and since when
 
     async def __aenter__(self) -> Self:
         if not self._lane.inline:
@@ -116,6 +119,7 @@ class OrderedReader(Generic[Out]):
     async def __anext__(self) -> Out:
         if self.closed:
             raise StopAsyncIteration
+        self._consumed()
         await self._let_go()
         self._start_some()
         if not self._ops:
@@ -127,6 +131,8 @@ class OrderedReader(Generic[Out]):
         self._ops.popleft()
         if head.error is None:
             self._held = head.value
+        self._given = head.ticket.number, anyio.current_time()
+        self._runner.emit(Blocked(lane=self._lane.name, op=head.ticket.number, what="consumer"))
         try:
             return self._give(head)
         except BaseException:
@@ -136,6 +142,7 @@ class OrderedReader(Generic[Out]):
     async def aclose(self) -> None:
         """End: cancel what runs, wait for it, remove its files. Idempotent; not cut short by a cancellation."""
         self.closed = True
+        self._consumed()
         ops = tuple(self._ops)
         self._ops.clear()
         for op in ops:
@@ -146,6 +153,13 @@ class OrderedReader(Generic[Out]):
                 await op.wait()
                 if op.succeeded:
                     await op.value.discard()
+
+    def _consumed(self) -> None:
+        """The consumer asks for more, or leaves."""
+        given, self._given = self._given, None
+        if given is not None:
+            number, since = given
+            self._runner.emit(Unblocked(lane=self._lane.name, op=number, what="consumer", seconds=anyio.current_time() - since))
 
     async def _let_go(self) -> None:
         held, self._held = self._held, None
@@ -167,7 +181,9 @@ class OrderedReader(Generic[Out]):
 
     def _start(self, request: ReadRequest) -> Op[ReadItem]:
         size = UNKNOWN if request.size is None else request.size
-        ticket = self._runner.ticket("get", request.name, level=Level.DATA, memory=min(size, IN_FLIGHT))
+        ticket = self._runner.ticket(
+            "get", request.name, level=Level.DATA, memory=min(size, IN_FLIGHT), turn=self._lane.gate.turns.next(self._job)
+        )
         fetch = _Fetch(self._lane, self._spool, request, ticket, self._runner.emit)
         op = self._runner.start(self._lane, ticket, Work(fetch, size=request.size or 0))
         op.observed = True  # its error is raised at its position, or dropped with the iterator
@@ -207,7 +223,7 @@ class _Fetch:
         try:
             download = self._download(file.path)
             try:
-                size = await self._verified(call, download)
+                size = await self._verified(call, download, file)
             finally:
                 await download.close()
         except BaseException:
@@ -221,18 +237,23 @@ class _Fetch:
             return InPlace(backend, request.name, path, size=request.size, digests=request.digests)
         return Download(backend, request.name, path, size=request.size, digests=request.digests)
 
-    async def _verified(self, call: Call, download: Download | InPlace) -> int:
+    async def _verified(self, call: Call, download: Download | InPlace, file: SpoolFile) -> int:
         for _ in range(FETCHES - 1):
             try:
-                return await self._fetch(call, download)
+                return await self._fetch(call, download, file)
             except IntegrityError as error:
                 self._emit(Notice(lane=self._lane.name, op=self._ticket.number, message=f"{error}; fetching it again"))
                 download.restart()
-        return await self._fetch(call, download)
+        return await self._fetch(call, download, file)
 
-    async def _fetch(self, call: Call, download: Download | InPlace) -> int:
-        await call(download.attempt)
-        return download.check()
+    async def _fetch(self, call: Call, download: Download | InPlace, file: SpoolFile) -> int:
+        while True:
+            try:
+                await call(download.attempt)
+                return download.check()
+            except DiskRefused as refused:
+                lack = refused
+            await file.write_again(lack.error, lack.again)  # the slot at the target is given back meanwhile (S2)
 
 
 class Writer:

@@ -11,8 +11,8 @@ from typing import Generic, Literal, TypedDict, TypeVar
 
 import anyio
 
-from asyncdup.events import AttemptFinished, AttemptStarted, Event, Progress, Reconciled, RetryScheduled
-from asyncdup.transfer.attempt import Attempt, current_attempt
+from asyncdup.events import AttemptFinished, AttemptStarted, Blocked, Event, Progress, Reconciled, RetryScheduled, Unblocked
+from asyncdup.transfer.attempt import Attempt, Interrupted, current_attempt
 from asyncdup.transfer.failure import Failure, add_note, classify, describe, sole
 from asyncdup.transfer.gate import State
 from asyncdup.transfer.lane import Gate, Permit
@@ -125,7 +125,15 @@ class _Call(Generic[T]):
     async def _attempt(self, permit: Permit) -> Done[T] | Retry | GiveUp | Exception:
         """Run once. Raised errors come back as values, so that they are raised outside of any ``except`` block (C3)."""
         self._number += 1
-        attempt = Attempt(self._policy, number=self._number, on_progress=self._progressed, on_durable=self._durable)
+        attempt = Attempt(
+            self._policy,
+            number=self._number,
+            on_progress=self._progressed,
+            on_durable=self._durable,
+            rates=self._gate.rates,
+            on_limited=self._limited,
+        )
+        permit.interrupt = attempt.interrupt
         began = anyio.current_time()
         self._emit(AttemptStarted(**self._labels(), slot=permit.slot))
         outcome: Done[T] | Exception
@@ -145,6 +153,7 @@ class _Call(Generic[T]):
         return self._judge(permit, attempt, outcome)
 
     async def _once(self) -> T:
+        await current_attempt().request()
         if self._ambiguous and self._reconcile is not None:
             current_attempt().request_sent()
             done = await self._reconcile()
@@ -171,8 +180,11 @@ class _Call(Generic[T]):
         return verdict
 
     def _failed(self, permit: Permit, failure: Failure) -> Retry | GiveUp | Exception:
-        self._ticket.last = failure
         self._ambiguous = self._ambiguous or failure.ambiguous
+        if isinstance(failure.error, Interrupted):
+            self._gate.ended(permit, failure.error)
+            return Retry(delay=0.0, at_gate=True)
+        self._ticket.last = failure
         verdict = self._gate.failed(permit, failure, self._streak, self._policy)
         if isinstance(verdict, Retry):
             scheduled = RetryScheduled(**self._labels(), delay=verdict.delay, error_class=failure.kind, error=describe(failure.root))
@@ -194,6 +206,9 @@ class _Call(Generic[T]):
         self._emit(Progress(lane=self._gate.name, op=self._ticket.number, attempt=self._number, bytes=count))
         self._gate.progressed()
 
+    def _limited(self) -> None:
+        self._emit(Blocked(lane=self._gate.name, op=self._ticket.number, attempt=self._number, what="rate"))
+
     def _durable(self) -> None:
         self._streak.begin(anyio.current_time(), self._gate.diary.held())
         self._gate.durable()
@@ -201,6 +216,9 @@ class _Call(Generic[T]):
     def _finished(self, attempt: Attempt, began: float, error: BaseException | None, outcome: _Outcome) -> None:
         seconds = anyio.current_time() - began
         text = describe(error) if isinstance(error, Exception) else ""
+        if attempt.limited is not None:
+            limited = Unblocked(lane=self._gate.name, op=self._ticket.number, attempt=self._number, what="rate", seconds=attempt.limited)
+            self._emit(limited)
         self._emit(AttemptFinished(**self._labels(), outcome=outcome, bytes=attempt.bytes, seconds=seconds, error=text))
 
     def _labels(self) -> _Labels:

@@ -32,9 +32,9 @@ class Runner:
         self._unfinished: set[Op[Any]] = set()
         self._failed: list[Op[Any]] = []  # in the order of failing; those that somebody was told of are dropped at the next failure
 
-    def ticket(self, verb: str, name: str, *, level: Level, memory: int) -> Ticket:
+    def ticket(self, verb: str, name: str, *, level: Level, memory: int, turn: int) -> Ticket:
         """A ticket for a new op; its number is its age."""
-        return Ticket(verb=verb, name=name, number=next(self._numbers), level=level, memory=memory)
+        return Ticket(verb=verb, name=name, number=next(self._numbers), level=level, memory=memory, turn=turn)
 
     def start(self, lane: Lane, ticket: Ticket, work: Work[T]) -> Op[T]:
         """Accept an op and run it in the background."""

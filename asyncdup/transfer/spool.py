@@ -8,41 +8,53 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import anyio
 
 from asyncdup.backends.bodies import FileBody
+from asyncdup.events import Event
 from asyncdup.threads import in_thread
+from asyncdup.transfer.disk import SpoolDisk, mount_point
+from asyncdup.transfer.lane import Gate
 from asyncdup.transfer.limits import CLEANUP, Level, Place, Room, Ticket
 
 
 class Spool:
     """The spool of one engine."""
 
-    def __init__(self, folder: Path, room: Room) -> None:
+    def __init__(self, folder: Path, room: Room, disk: SpoolDisk) -> None:
         self.folder = folder
         self.room = room
+        self.disk = disk
         self._numbers = itertools.count(1)
         self._files: set[Path] = set()  # those that are ours to remove
 
     @classmethod
-    async def create(cls, parent: Path | None, room: Room) -> Spool:
-        """A new folder below ``parent`` (default: the system's folder for temporary files)."""
-        folder = await in_thread(tempfile.mkdtemp, "", "asyncdup-", parent)  # 0700 whatever the umask
-        return cls(Path(folder), room)
+    async def create(cls, parent: Path | None, room: Room, new_gate: Callable[[str], Gate], emit: Callable[[Event], None]) -> Spool:
+        """A new folder below ``parent`` (default: the system's folder for temporary files). ``new_gate``: makes that of the disk, by its name."""
+        folder, mounted = await in_thread(_make_folder, parent)  # one call: nobody would remove a folder if cancelled behind it
+        gate = new_gate(f"the disk at {mounted}")
+        return cls(folder, room, SpoolDisk(folder, room, gate, emit))
 
-    async def new(self, size_estimate: int) -> SpoolFile:
+    async def new(self, size_estimate: int, *, whole: bool = False) -> SpoolFile:
         """Room for a file of about ``size_estimate`` bytes; waits while the bound is reached.
 
-        The bound gives way when waiting could not help, since nothing in the spool is about to be stored.
+        The bound gives way when waiting could not help, since nothing in the spool is about to be stored. ``whole``: who writes it cannot use
+        ``write_again``, so the disk has to have room for all of it.
 
         Raises:
             Drained: the engine takes nothing new.
         """
         place = await self.room.take(size_estimate, may_overrun=lambda: not self.room.leaving)
+        try:
+            if whole:
+                await self.disk.wait_for(size_estimate)
+        except BaseException:
+            self.room.give(place)
+            raise
         return self._file(place)
 
     async def for_reading(self, size_estimate: int, ticket: Ticket) -> SpoolFile:
@@ -69,6 +81,7 @@ class Spool:
                     await in_thread(os.unlink, path, abandon_on_cancel=True)
             finally:
                 self.room.give(place)
+                self.disk.freed()
 
     def _hand_over(self, path: Path, place: Place) -> None:
         self._files.discard(path)
@@ -82,6 +95,10 @@ class SpoolFile:
         self._spool = spool
         self._place = place
         self.path = path
+
+    async def write_again(self, refused: OSError, again: Callable[[], None]) -> None:
+        """The disk refused a write: wait until calling ``again`` succeeds (S11). Raises as ``SpoolDisk.repeat``."""
+        await self._spool.disk.repeat(refused, again, needed=self._place.size)
 
     def seal(self, size: int, digests: Mapping[str, str]) -> SpoolBody:
         """The file is complete: the body to be sent, which frees its file and its room when it is stored."""
@@ -132,6 +149,12 @@ class SpoolBody:
     async def release(self) -> None:
         """The body is stored, or will never be: its file and its room are freed. Idempotent."""
         await self._file.discard()
+
+
+def _make_folder(parent: Path | None) -> tuple[Path, Path]:
+    """A new folder, 0700 whatever the umask, and where its file system is mounted."""
+    folder = Path(tempfile.mkdtemp("", "asyncdup-", parent))
+    return folder, mount_point(folder)
 
 
 def _remove_all(folder: Path, files: tuple[Path, ...]) -> None:

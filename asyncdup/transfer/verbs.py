@@ -22,7 +22,7 @@ def is_opaque(backend: Backend) -> bool:
 async def put(backend: Backend, name: str, body: Body) -> ObjectInfo:
     """Store ``body``; the answer's size and digests must be the body's, else it is sent again (P5)."""
     attempt = current_attempt()
-    info = await backend.put(name, _metered(backend, body, attempt))
+    info = await backend.put(name, await _metered(backend, body, attempt))
     return _stored(info, body, attempt)
 
 
@@ -32,7 +32,7 @@ async def put_if_absent(backend: Backend, name: str, body: Body) -> ObjectInfo:
         raise Unsupported(f"{backend.description} cannot store only if absent")
     attempt = current_attempt()
     try:
-        info = await backend.put_if_absent(name, _metered(backend, body, attempt))
+        info = await backend.put_if_absent(name, await _metered(backend, body, attempt))
     except Precondition:
         done = await is_stored(backend, name, body, absent=False) if attempt.number > 1 else None
         if done is None:
@@ -90,15 +90,17 @@ async def get_bytes(backend: Backend, name: str, max_size: int) -> bytes:
     async with backend.get(name) as chunks:
         async for chunk in chunks:
             attempt.progress(len(chunk))
+            await attempt.move("down", len(chunk))
             data += chunk
             if len(data) > max_size:
                 raise PermanentError(f"{name} is larger than {max_size} bytes, which is too much for what it should be")
     return bytes(data)
 
 
-def _metered(backend: Backend, body: Body, attempt: Attempt) -> MeteredBody:
+async def _metered(backend: Backend, body: Body, attempt: Attempt) -> MeteredBody:
     opaque = is_opaque(backend)
     if opaque:  # it may take the file whole, without asking for a chunk
+        await attempt.move("up", body.size)  # all at once: only the mean over several objects can be kept to the limit
         attempt.body_begun = True
         attempt.request_sent(size=body.size)
     return MeteredBody(body, attempt, opaque=opaque)

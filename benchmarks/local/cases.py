@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ def _incremental(name: str, tree: str, what: str, *, goal: float | None = None, 
 def _restore(name: str, tree: str, what: str, *, goal: float | None = None, path: str = "") -> Case:
     def check(program: Program, source: Path, usage: Usage) -> Usage:
         same_tree(source / path, program.restored)
-        _remove(program.restored)
+        program.turn_page()
         return usage
 
     part = [f"--path-to-restore={path}"] if path else []
@@ -114,7 +113,6 @@ def _restore(name: str, tree: str, what: str, *, goal: float | None = None, path
         tree=tree,
         goal=goal,
         needs_base=True,
-        prepare=lambda program: _remove(program.restored),
         argv=lambda program, source: [
             *program.command, "restore", *program.base(tree).options(), *part, program.base(tree).url, str(program.restored)
         ],
@@ -147,10 +145,3 @@ def _reading(name: str, tree: str, what: str, action: str) -> Case:
 
 def _version(program: Program, source: Path) -> list[str]:
     return [sys.executable, "-c", "pass"] if program.name == "python" else [*program.command, "--version"]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

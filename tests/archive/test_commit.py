@@ -13,9 +13,10 @@ from asyncdup.archive.archive_dir import ArchiveDir
 from asyncdup.archive.checkpoint import Journal, RunHead, VolumeNote
 from asyncdup.archive.commit import Commit
 from asyncdup.archive.produce import Bound
+from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.memory import MemoryBackend
 from asyncdup.codecs import make_codec
-from asyncdup.errors import PermanentError
+from asyncdup.errors import ChainError, PermanentError
 from asyncdup.formats import manifest
 from asyncdup.formats.names import NO_PREFIXES, manifest_name, signatures_name
 from asyncdup.formats.sigtar import SigtarReader
@@ -39,8 +40,11 @@ class Ending:
     backend: FaultyBackend
     journal: Journal
     seen: dict[str, list[str]]
+    volume: bytes | None = bytes(NOTE.size)  # what is at the target of it; None: nothing any more
 
     async def run(self, *, compression: bool = True) -> None:
+        if self.volume is not None:
+            await self.backend.inner.put("vol1", BytesBody(self.volume))
         async with open_engine(spool_dir=self.folder) as engine:
             ending = Commit(
                 engine=engine,
@@ -131,3 +135,16 @@ async def test_a_file_list_that_would_be_too_long_is_left_out(ending: Ending, mo
 
     assert b"file:" not in ending.stored(MANIFEST).lower()
     assert manifest.parse(ending.stored(MANIFEST)).volumes[1].number == 1
+
+
+@pytest.mark.parametrize("volume", [None, b"short"])
+async def test_p5_a_volume_that_has_gone_meanwhile_keeps_the_manifest_back(volume: bytes | None, ending: Ending) -> None:
+    ending.volume = volume
+
+    with pytest.raises(ChainError, match="1 of 1 volumes are not at .* as they were stored there, the first of them vol1"):
+        await ending.run()
+
+    ending.journal.close()
+    assert MANIFEST not in ending.backend.names("put")
+    assert "asyncdup-journal-20231114T221320Z" in ending.cache.names()
+    assert MANIFEST not in ending.cache.names()

@@ -230,7 +230,7 @@ async def test_a_full_disk_is_told_with_its_folder_and_what_to_do(packing: Packi
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("asyncdup.codecs.gzip.write_all", full)
+    monkeypatch.setattr("asyncdup.codecs.base.StoredFile.flush", full)
 
     with pytest.raises(AsyncdupError, match="cannot write in .*spool.*: No space left") as caught:
         await packing.run(Members(4))

@@ -361,3 +361,21 @@ async def test_a_given_up_file_of_another_size_is_refused(tmp_path: Path) -> Non
         await backend.put("x", GivenUp(spooled, 6))
 
     assert await names(backend) == []
+
+
+async def test_an_error_names_the_object_and_not_the_spool_file_or_a_temporary_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spooled = tmp_path / "spooled"
+    spooled.write_bytes(b"body")
+
+    def refused(source: Any, target: Any, **handles: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", source, None, target)
+
+    monkeypatch.setattr(os, "link", refused)
+
+    with pytest.raises(OperatorError) as caught:
+        await LocalBackend(tmp_path / "target").put("x", GivenUp(spooled, 4))
+
+    assert isinstance(caught.value.__cause__, PermissionError)
+    assert (caught.value.__cause__.filename, caught.value.__cause__.filename2) == (str(tmp_path / "target" / "x"), None)

@@ -26,7 +26,11 @@ def test_another_process_has_other_names() -> None:
     assert not is_temp_name_of(name, {writer()})
 
 
-@pytest.mark.parametrize("name", ["", TEMP_PREFIX, TEMP_PREFIX + "lock", "volume", ".asyncdup", writer() + "-0", TEMP_PREFIX + writer()])
+@pytest.mark.parametrize(
+    "name",
+    ["", TEMP_PREFIX, TEMP_PREFIX + "lock", "volume", ".asyncdup", writer() + "-0", TEMP_PREFIX + writer()],
+    ids=["empty", "prefix", "lock", "volume", "cut", "no prefix", "no number"],
+)
 def test_what_is_no_temporary_name_belongs_to_nobody(name: str) -> None:
     assert not is_temp_name_of(name, {writer(), "", "lock"})
 

@@ -253,3 +253,16 @@ def test_a_reader_who_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
 
     assert (process.returncode, err) == (141, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>&-"])
+def test_without_standard_streams_it_works_in_silence(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    words = f"full {tmp_path}/source file://{tmp_path}/target --no-encryption --archive-dir {tmp_path}/cache"
+
+    command = ["/bin/sh", "-c", f"exec {sys.executable} -m asyncdup {words} {closed}"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((tmp_path / "target").iterdir())) == 3

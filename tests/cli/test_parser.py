@@ -107,6 +107,8 @@ def test_include_and_exclude_keep_their_order_among_each_other() -> None:
         (["--spool", "2G"], "spool", 2 << 30),
         (["--memory=64M"], "memory", 64 << 20),
         (["--grace", "1m"], "grace", 60.0),
+        (["--intervention-timeout", "2h"], "intervention_timeout", 7200.0),  # G8
+        (["--on-intervention", "mail -s 'it waits' me"], "on_intervention", ("mail", "-s", "it waits", "me")),  # N3
         (["--timeout", "5"], "timeout", 5.0),
         (["--concurrency", "0"], "concurrency", 0),
         (["--compression-l", "9"], "compression_level", 9),
@@ -255,6 +257,8 @@ def test_restore_of_one_path_and_selection_exclude_each_other() -> None:
     ("words", "word"),
     [
         (["--asynchronous-upload"], "--asynchronous-upload"),
+        (["--on-intervention=true"], "--on-intervention"),
+        (["--intervention-timeout=1", "--retry-failure-mode=wait"], "--intervention-timeout"),
         (["--retry-failure-flag=f"], "--retry-failure-flag"),  # N2: in mode fail accepted and unused, with a notice
         (["--no-encryption", "--encrypt-key=A"], "plain"),
     ],

@@ -338,6 +338,8 @@ def test_bad_outcomes_are_refused(code: int, status: list[tuple[str, ...]], sign
         (("FAILURE", "sign", "67108875"), (), "the passphrase is wrong"),
         (("ERROR", "symkey_decrypt.maybe_error", "11_BAD_PASSPHRASE"), ("decryption failed: Bad session key",), "the passphrase is wrong"),
         (("MISSING_PASSPHRASE",), (), "there is no passphrase"),
+        (("FAILURE", "sign", "67108949"), ("signing failed: No pinentry",), "no passphrase for the key, and nobody who could be asked"),
+        (("FAILURE", "sign", "83918950"), ("signing failed: Inappropriate ioctl for device",), "nobody who could be asked"),
         (("NO_SECKEY", "DF6A5D402CCC4F63"), (), "the secret key DF6A5D402CCC4F63 is not in the keyring"),
         (("BADMDC",), (), "damaged"),
         (("OTHER",), ("first", "last"), "work: last$"),

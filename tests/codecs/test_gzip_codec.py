@@ -5,25 +5,30 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
+import itertools
 import os
 import random
 import stat
 import subprocess
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asyncdup.codecs import Codec, Sealed, codec_for, make_codec
+from asyncdup.codecs import base as base_room
 from asyncdup.codecs import deflate as deflate_room
 from asyncdup.codecs import gzip as gzip_room
-from asyncdup.codecs import plain as plain_room
+from asyncdup.codecs.base import StoredFile
 from asyncdup.codecs.gzip import GzipCodec, inflate_file
 from asyncdup.codecs.plain import PlainCodec
 from asyncdup.errors import CodecError, FormatError, UsageError
+from asyncdup.threads import in_thread
 
 TEXT = b"".join(b"a line of text, number %d\n" % number for number in range(20_000))
 PIECES = [TEXT[:300_000], random.Random(1).randbytes(200_000), b"", TEXT[300_000:], b"x"]
@@ -168,13 +173,57 @@ async def test_a_sealer_left_unfinished_takes_its_file_away(codec: Codec, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+class Full(FileIO):
+    """Takes bytes one allowance after another; each that is used up is an error first."""
+
+    allowances: list[int]
+
+    def write(self, data: Any, /) -> int:
+        if not self.allowances:
+            return super().write(data)
+        view = memoryview(data)[: self.allowances[0]]
+        if len(data) and not view:
+            self.allowances.pop(0)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.allowances[0] -= len(view)
+        return super().write(view)
+
+
+@pytest.mark.parametrize("codec", [GzipCodec(), PlainCodec()])
+@pytest.mark.parametrize("allowances", [[0], [5], [10, 0, 0], [1000], [200_000, 3], [250_000, 0, 7], [300_000], [10**6] * 2, None])
+async def test_s11_what_the_disk_refuses_is_written_again_and_nothing_is_lost(
+    codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowances: list[int] | None
+) -> None:
+    """Also in the header, in the trailer, and several times in a row; the file is that of a disk with room."""
+    wanted = await sealed(codec, tmp_path / "wanted", PIECES)
+    Full.allowances = [wanted.size - 4] if allowances is None else list(allowances)  # None: in the last bytes
+    refusals = sum(at < wanted.size for at in itertools.accumulate(Full.allowances))
+    monkeypatch.setattr(base_room, "FileIO", Full)
+    refused: list[OSError] = []
+
+    async def repeat(error: OSError, again: Callable[[], None]) -> None:
+        while True:
+            refused.append(error)
+            try:
+                return await in_thread(again)
+            except OSError as once_more:
+                error = once_more
+
+    async with codec.seal(tmp_path / "stored", refused=repeat) as sealer:
+        for piece in PIECES:
+            await sealer.feed(piece)
+        found = await sealer.finish()
+
+    assert found == wanted and (tmp_path / "stored").read_bytes() == (tmp_path / "wanted").read_bytes()
+    assert len(refused) == refusals
+
+
 @pytest.mark.parametrize("codec", [GzipCodec(), PlainCodec()])
 async def test_a_full_disk_is_reported_and_leaves_nothing(codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_all(file: object, data: bytes) -> None:
+    def full(stored: StoredFile) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(gzip_room, "write_all", write_all)
-    monkeypatch.setattr(plain_room, "write_all", write_all)
+    monkeypatch.setattr(StoredFile, "flush", full)
 
     async with codec.seal(tmp_path / "stored") as sealer:
         with pytest.raises(OSError, match="No space"):

@@ -52,8 +52,8 @@ class SlowCodec(GzipCodec):
     seconds = 0.0
 
     @asynccontextmanager
-    async def seal(self, path: Path, *, compress: bool = True) -> AsyncIterator[Any]:
-        async with super().seal(path, compress=compress) as sealer:
+    async def seal(self, path: Path, **options: Any) -> AsyncIterator[Any]:
+        async with super().seal(path, **options) as sealer:
             yield SlowSealer(sealer, self.seconds)
 
     @asynccontextmanager
@@ -96,13 +96,13 @@ async def test_a_backup_makes_and_sends_at_once(far: tuple[Stage, FaultyBackend]
 
     result = await stage.backup("full", concurrency=n)
 
-    began = ended(calls(backend, "list", ""))
+    began = ended(calls(backend, "list", "")[:1])
     volumes, sigtars, manifests = (calls(backend, "put", part) for part in (".difftar", ".sigtar", ".manifest"))
     assert result.volumes == len(volumes) == VOLUMES
     assert ended(volumes) - began <= bound(n, p, s)
     assert sigtars[0].began >= ended(volumes)
     assert manifests[0].began >= ended(sigtars)
-    assert ended(manifests) - ended(volumes) <= 2 * s
+    assert ended(manifests) - ended(volumes) <= (2 if n > 1 else 3) * s  # P5: the listing before the manifest has no slot of its own
     assert backend.most_at_once <= n
 
 
@@ -145,7 +145,7 @@ async def test_without_concurrency_nothing_overlaps(far: tuple[Stage, FaultyBack
     await stage.backup("full", concurrency=0)
 
     volumes = calls(backend, "put", ".difftar")
-    assert ended(volumes) - ended(calls(backend, "list", "")) == pytest.approx(VOLUMES * 3.0)
+    assert ended(volumes) - ended(calls(backend, "list", "")[:1]) == pytest.approx(VOLUMES * 3.0)
     assert backend.most_at_once == 1
 
 

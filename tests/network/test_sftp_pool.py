@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import pytest
 
+from asyncdup.backends import ssh_pool
 from asyncdup.backends.ssh_pool import Connection, Pool, connections_for
 from asyncdup.errors import OperatorError, PermanentError, RetryableError
 
@@ -19,6 +21,9 @@ class FakeConnection:
         self.unacknowledged = 0
         self.lost = False
         self.ended = False
+
+    def give_up(self) -> None:
+        self.lost = True
 
     def abort(self) -> None:
         self.ended = True
@@ -210,3 +215,38 @@ async def test_closing_ends_all_connections_and_what_is_being_dialled() -> None:
 )
 def test_connections_follow_the_concurrency_up_to_eight(concurrency: int | None, expected: tuple[int, int]) -> None:
     assert connections_for(concurrency) == expected
+
+
+async def test_t6_dropped_connections_are_not_dealt_out_again() -> None:
+    """Idle ones are cut at once, busy ones when their call has ended."""
+    dialler = Dialler()
+    pool = Pool(dialler, limit=2)
+    await use_at_once(pool, 2)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(use, pool, 10)
+        await anyio.sleep(1)
+        pool.drop()
+        assert sorted(connection.ended for connection in dialler.made) == [False, True]
+        await use(pool)
+        assert dialler.dialled == 3
+
+    assert [connection.ended for connection in dialler.made] == [True, True, False]
+    assert pool.statistics().connections == 1
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the platform has no such option")
+def test_t4_a_peer_that_is_gone_is_noticed_by_the_kernel() -> None:
+    class Ssh:
+        def get_extra_info(self, what: str) -> socket.socket:
+            assert what == "socket"
+            return tcp
+
+    with socket.socket() as tcp:
+        ssh_pool._tune(cast(Any, Ssh()), 60.0)
+
+        told = [tcp.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in OPTIONS]
+
+    assert told == [60_000, 15, 15, 4]
+
+
+OPTIONS = ("TCP_USER_TIMEOUT", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")

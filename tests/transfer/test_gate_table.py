@@ -25,6 +25,7 @@ from asyncdup.transfer.gate import (
     Resumed,
     State,
     Succeeded,
+    Suspended,
     Trigger,
     Unpaused,
     is_probe,
@@ -72,6 +73,12 @@ ROWS = [
     ("G8", WAITING, Aborted(), State.STOPPED),
     ("R1", RUNNING, Aborted(), State.STOPPED),
     ("G9", WAITING, Closed(), State.STOPPED),
+    ("T6", RUNNING, Suspended(), State.PROBING),
+    ("T6", BACKOFF, Suspended(), State.PROBING),
+    ("B2", replace(BACKOFF, firm=True), Suspended(), State.BACKOFF),
+    ("T6", PROBE_RUNS, Suspended(), State.PROBING),
+    ("G6", WAITING, Suspended(), State.WAITING),
+    ("G5", STOPPED, Suspended(), State.STOPPED),
     ("G5", STOPPED, Succeeded(), State.STOPPED),
 ]
 
@@ -82,7 +89,7 @@ def test_row(rule_id: str, before: GateState, trigger: Trigger, after: State) ->
 
 
 def test_the_table_is_total() -> None:
-    triggers = (Failed, GaveUp, Succeeded, BackoffOver, ProbeStarted, ProbeLost, Progressed, Resumed, Aborted, Closed)
+    triggers = (Failed, GaveUp, Succeeded, BackoffOver, ProbeStarted, ProbeLost, Progressed, Resumed, Aborted, Closed, Suspended)
     assert set(TABLE) == {(state, trigger) for state in State for trigger in triggers}
 
 
@@ -190,7 +197,7 @@ class AnySequence(RuleBasedStateMachine):
         self.apply(ProbeStarted())
         assert not may_start(self.gate, "put", running=0, limit=4), "exactly one"
 
-    @rule(trigger=st.sampled_from([BackoffOver(), ProbeLost(), Progressed(limit=4), Resumed(), Paused("x"), Unpaused("x")]))
+    @rule(trigger=st.sampled_from([BackoffOver(), ProbeLost(), Progressed(limit=4), Resumed(), Suspended(), Paused("x"), Unpaused("x")]))
     def other(self, trigger: Trigger) -> None:
         self.apply(trigger)
 
