@@ -108,9 +108,11 @@ def _prepare_process() -> None:
 
 def _run(settings: Settings, routes: Mapping[str, Route] | None, control: Control | None) -> int:
     from asyncdup.cli import running
+    from asyncdup.cli.memory import keep_buffers
     from asyncdup.cli.passphrases import find_secrets
     from asyncdup.cli.report import OutputClosed
 
+    keep_buffers()
     if control is None:
         from asyncdup.commands.options import Control
 

@@ -60,6 +60,10 @@ _SHUT = {"BACKOFF", "PROBING"}
 _BUSY = 0.7  # CPU seconds a second of producing from which the CPU, and not the disk, sets the pace
 _HALF = 0.5
 _OP_ENDS = (OpSucceeded, OpFailed, OpSkipped, OpCancelled)
+_TURNS = (  # events that change what is going on; the time between two of them is laid to one thing, so the others cost nothing
+    AttemptStarted, AttemptFinished, Blocked, Unblocked, RetryScheduled, GateChanged, LimitChanged, VolumeStarted, VolumeMade, VolumeDropped,
+    JobStarted, JobFinished, *_OP_ENDS,
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -117,7 +121,7 @@ class Summary:
 
     def __call__(self, event: Event) -> None:
         """Lay the time since the last event to what was going on, then take the event into account."""
-        if self._done:
+        if self._done or not isinstance(event, _TURNS):
             return
         if self._now is not None and event.t > self._now:
             self._pass(event.t - self._now)

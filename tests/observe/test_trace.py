@@ -106,10 +106,8 @@ def test_each_further_attempt_of_an_op_has_an_arrow_from_the_one_before(seed: in
     assert len(starts) == sum(count - 1 for count in tried.values() if count)
     slices = [r for r in records if r["ph"] == "X" and "op" in r["args"]]
     for number, start in starts.items():
-        (op,), (again,) = (
-            {s["args"]["op"] for s in slices if _holds(s, end) and "op" in s["args"]} for end in (start, ends[number])
-        )  # a slot's slices may touch, but those of arrows are found by their op
-        assert op == again
+        held, again = ({each["args"]["op"] for each in slices if _holds(each, end)} for end in (start, ends[number]))
+        assert held & again  # slices of a slot touch, and some last no time: more than one may be there at that instant
         assert start["ts"] <= ends[number]["ts"]
 
 
