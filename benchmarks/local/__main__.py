@@ -47,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.local", description="asyncdup beside stock duplicity: local work")
-    parser.add_argument("--quick", dest="scale", action="store_const", const=QUICK, default=1.0, help=f"trees of {QUICK:.0%}% of their size")
+    parser.add_argument(
+        "--quick", dest="scale", action="store_const", const=QUICK, default=1.0, help=f"trees of {QUICK:.0%}% of their size"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="trees of this part of their size [%(default)s]")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each program, brief ones four times as many [%(default)s]")
     parser.add_argument("--stock", default=str(STOCK), help="stock duplicity's script, or none [%(default)s]")
