@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from asyncdup.archive.local_disk import writing_in
@@ -24,7 +24,7 @@ _held: set[tuple[int, int]] = set()
 _held_guard = threading.Lock()
 
 
-def default_base(environ: dict[str, str] | os._Environ[str]) -> Path:
+def default_base(environ: Mapping[str, str]) -> Path:
     """Where stock duplicity keeps it: ``$XDG_CACHE_HOME/duplicity`` or ``~/.cache/duplicity``."""
     cache = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".cache")
     return Path(cache) / "duplicity"

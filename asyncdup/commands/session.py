@@ -5,7 +5,6 @@ The order matters: what is opened last is closed first, so nothing is sent once 
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -118,7 +117,7 @@ async def open_session(url: str, options: Options, *, hub: EventHub, control: Co
     async with AsyncExitStack() as stack:
         backend = open_backend(url, options.backend)
         stack.push_async_callback(backend.aclose)
-        cache = ArchiveDir(options.archive_dir or default_base(os.environ), options.name or folder_name(url))
+        cache = ArchiveDir(options.archive_dir or default_base(options.environ), options.name or folder_name(url))
         if writing:
             await in_thread(cache.lock)
             stack.callback(cache.unlock)
