@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from asyncdup.backends.bodies import BytesBody as BytesBody
     from asyncdup.backends.bodies import FileBody as FileBody
     from asyncdup.backends.registry import BackendOptions as BackendOptions
-    from asyncdup.backends.registry import Location as Location
     from asyncdup.backends.registry import known_schemes as known_schemes
     from asyncdup.backends.registry import open_backend as open_backend
     from asyncdup.backends.registry import register_backend as register_backend
+    from asyncdup.backends.urls import Location as Location
     from asyncdup.codecs.base import Encryption as Encryption
     from asyncdup.commands.backup import BackupResult as BackupResult
     from asyncdup.commands.backup import backup as backup
@@ -107,7 +107,8 @@ _HOMES = {
     "backends.base": "Backend BlockingBackend Body Capabilities ObjectInfo SupportsMove SupportsPutIfAbsent SupportsWaitIdle",
     "backends.blocking": "BlockingAdapter register_blocking",
     "backends.bodies": "BytesBody FileBody",
-    "backends.registry": "BackendOptions Location known_schemes open_backend register_backend",
+    "backends.registry": "BackendOptions known_schemes open_backend register_backend",
+    "backends.urls": "Location",
     "codecs.base": "Encryption",
     "commands.backup": "BackupResult backup",
     "commands.collection": "collection_status",

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 UNKNOWN_SIZE = -1  # of an object in a listing, where a legacy backend cannot tell; ``stat`` always tells
+
+
+class PartLimits(NamedTuple):
+    """What an upload in parts keeps to: ``least`` and ``most`` bytes of a part (the last may be smaller), and ``number`` of parts at most."""
+
+    least: int
+    most: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +31,7 @@ class Capabilities:
         read_after_write: a finished put is seen by the next list, stat and get.
         max_name: longest object name in bytes; None = unknown.
         put_if_absent, server_move: the optional methods of the same name exist (``put_if_absent``, ``move``).
+        parts: an object may be put in parts, within these limits (``SupportsParts``).
     """
 
     max_concurrency: int | None = None
@@ -33,6 +42,7 @@ class Capabilities:
     checksums: tuple[str, ...] = ()
     read_after_write: bool = True
     max_name: int | None = None
+    parts: PartLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +142,51 @@ class SupportsMove(Protocol):
 
     async def move(self, source: str, target: str) -> None:
         """Rename, replacing ``target``. Raises NotFound."""
+        ...
+
+
+class Upload(NamedTuple):
+    """An upload in parts that was begun and not ended. ``started``: seconds since the epoch."""
+
+    name: str
+    id: str
+    started: float | None = None
+
+
+class Part(NamedTuple):
+    """One stored part: its number from 1, its size in bytes, and what the server calls its contents."""
+
+    number: int
+    size: int
+    etag: str
+
+
+@runtime_checkable
+class SupportsParts(Protocol):
+    """Present when ``capabilities().parts``. The object appears, whole, when ``complete_parts`` has succeeded."""
+
+    async def begin_parts(self, name: str, body: Body) -> str:
+        """The id of a new upload. ``body`` is the whole object, of which only size and digests are looked at."""
+        ...
+
+    async def put_part(self, name: str, upload: str, number: int, body: Body) -> Part:
+        """Store one part, replacing an earlier one of that number. Raises NotFound for an unknown upload."""
+        ...
+
+    async def complete_parts(self, name: str, upload: str, parts: Sequence[Part], body: Body) -> ObjectInfo:
+        """Make the object of ``parts``, all of them in order. Raises NotFound for an unknown upload, which may be one that was completed."""
+        ...
+
+    async def abort_parts(self, name: str, upload: str) -> None:
+        """Forget the upload and its parts. An unknown one is success."""
+        ...
+
+    async def list_uploads(self, prefix: str = "") -> list[Upload]:
+        """Those of names that begin with ``prefix``."""
+        ...
+
+    async def list_parts(self, name: str, upload: str) -> list[Part]:
+        """What is stored of an upload, by number. Raises NotFound for an unknown one."""
         ...
 
 

@@ -24,7 +24,8 @@ from asyncdup.backends.base import BlockingBackend, Body, Capabilities, ObjectIn
 from asyncdup.backends.bodies import FileBody
 from asyncdup.backends.names import check_name, temp_name
 from asyncdup.backends.oserrors import os_errors
-from asyncdup.backends.registry import BackendOptions, Location, register_backend
+from asyncdup.backends.registry import BackendOptions, register_backend
+from asyncdup.backends.urls import Location
 from asyncdup.errors import AsyncdupError, IntegrityError
 from asyncdup.threads import in_thread
 

@@ -17,7 +17,8 @@ from asyncdup.backends.base import Body, Capabilities, ObjectInfo, SupportsTakeO
 from asyncdup.backends.bodies import CHUNK
 from asyncdup.backends.names import check_name, temp_name
 from asyncdup.backends.oserrors import os_errors
-from asyncdup.backends.registry import BackendOptions, Location
+from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.urls import Location
 from asyncdup.errors import IntegrityError, NotFound, Precondition, UsageError
 from asyncdup.threads import in_thread
 

@@ -12,7 +12,8 @@ from anyio.lowlevel import checkpoint
 from asyncdup.backends.base import Body, Capabilities, ObjectInfo
 from asyncdup.backends.bodies import CHUNK
 from asyncdup.backends.names import check_name
-from asyncdup.backends.registry import BackendOptions, Location
+from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.urls import Location
 from asyncdup.errors import IntegrityError, NotFound, Precondition
 
 _CHECKSUMS = ("sha256", "sha1")

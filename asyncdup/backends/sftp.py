@@ -17,9 +17,10 @@ from anyio.abc import TaskGroup
 
 from asyncdup.backends.base import UNKNOWN_SIZE, Body, Capabilities, ObjectInfo
 from asyncdup.backends.names import check_name, temp_name
-from asyncdup.backends.registry import BackendOptions, Location
+from asyncdup.backends.registry import BackendOptions
 from asyncdup.backends.ssh_options import Login, parse_ssh_options, quiet_asyncssh
 from asyncdup.backends.ssh_pool import CLEANUP_DEADLINE, Connection, Pool, connections_for, dial
+from asyncdup.backends.urls import Location
 from asyncdup.errors import BackendError, IntegrityError, NotFound, OperatorError, RetryableError, UsageError
 
 _READ_AHEAD = 1 << 20  # bytes asked for or come, and not yet taken (performance, section 10.6)

@@ -88,6 +88,8 @@ def options_of(settings: Settings, secrets: Secrets) -> Options:
             password=secrets.backend_password,
             environ=os.environ,
             tempdir=_path(settings.tempdir),
+            backend_concurrency=settings.backend_concurrency,
+            settings={name.replace("-", "_"): value or True for name, value in settings.backend_settings},
         ),
         now=now,
     )

@@ -150,6 +150,12 @@ def _per_second(text: str) -> float:
     return number
 
 
+def _number(text: str) -> str:
+    """Only looked at: settings of backends are handed on as text."""
+    _whole(1)(text)
+    return text
+
+
 def _not_empty(text: str) -> str:
     if not text:
         raise ValueError("something that is not empty")
@@ -187,9 +193,35 @@ def _rule(name: str, metavar: str, help: str) -> Option:
     return Option(name, "selection", "select", metavar, convert, default=(), help=help)
 
 
+def _setting(name: str, metavar: str = "", convert: Callable[[str], str] = _not_empty, help: str = "", *, ours: bool = False) -> Option:
+    return Option(name, "backend_settings", "select", metavar, convert, default=(), help=help, ours=ours)
+
+
 def _refused(why: str, names: str) -> tuple[Option, ...]:
     return tuple(Option(name, action="refuse", why=why) for name in names.split())
 
+
+# For backend classes of an installed duplicity, which read them under these names (observed: duplicity --help).
+_HANDED_ON = (
+    ("azure-blob-tier", "TIER"),
+    ("azure-max-block-size", "BYTES"),
+    ("azure-max-connections", "N"),
+    ("azure-max-single-put-size", "BYTES"),
+    ("b2-hide-files", ""),
+    ("cf-backend", "NAME"),
+    ("ftp-passive", ""),
+    ("ftp-regular", ""),
+    ("idr-fakeroot", "PATH"),
+    ("imap-full-address", "ADDRESS"),
+    ("imap-mailbox", "NAME"),
+    ("mf-purge", ""),
+    ("mp-segment-size", "MIB"),
+    ("par2-options", "WORDS"),
+    ("par2-redundancy", "PERCENT"),
+    ("par2-volumes", "N"),
+    ("rsync-options", "WORDS"),
+    ("swift-storage-policy", "NAME"),
+)
 
 _SERVED = (
     *_group(
@@ -276,6 +308,42 @@ _SERVED = (
         Option("download-limit", "download_limit", "set", "RATE", _rate, ours=True, help="the same for what is fetched"),
         Option("request-limit", "request_limit", "set", "N", _per_second, ours=True, help="requests a second, at most"),
         Option("ssh-options", "ssh_options", "extend", "WORDS", _words, default=(), help="as for ssh: -oPort=22, -i FILE"),
+    ),
+    *_group(
+        "single backends",
+        ALL,
+        Option(
+            "backend-concurrency",
+            "backend_concurrency",
+            "set",
+            "N",
+            _whole(1),
+            ours=True,
+            help="instances of a backend class of duplicity [1, or as many as it says it can]",
+        ),
+        _setting("s3-endpoint-url", "URL", help="the S3 server, if it is not Amazon's"),
+        _setting("s3-region-name", "NAME", help="where the bucket is"),
+        _setting("s3-profile", "NAME", help="of ~/.aws/config [AWS_PROFILE]", ours=True),
+        _setting("s3-path-style", help="the bucket in the path, not in the host name", ours=True),
+        _setting("s3-anonymous", help="without credentials, for reading public buckets", ours=True),
+        _setting("s3-unencrypted-connection", help="HTTP instead of HTTPS"),
+        _setting("s3-multipart-chunk-size", "MIB", _number, help="size of a part [8, or what 10,000 parts need]"),
+        _setting("s3-multipart-max-procs", "N", _number, help="accepted: --concurrency is what there is"),
+        _setting("s3-use-server-side-encryption", help="stored with the server's own keys (SSE-S3)"),
+        _setting("s3-use-server-side-kms-encryption", help="stored with a key of its key service (SSE-KMS)"),
+        _setting("s3-kms-key-id", "ID", help="that key"),
+        _setting("s3-kms-grant", "GRANT", help="accepted: for duplicity's class only"),
+        _setting("s3-use-ia", help="volumes in storage class STANDARD_IA"),
+        _setting("s3-use-onezone-ia", help="in ONEZONE_IA"),
+        _setting("s3-use-rrs", help="in REDUCED_REDUNDANCY"),
+        _setting("s3-use-glacier", help="in GLACIER"),
+        _setting("s3-use-glacier-ir", help="in GLACIER_IR"),
+        _setting("s3-use-deep-archive", help="in DEEP_ARCHIVE"),
+        _setting("ssl-cacert-file", "FILE", help="certificate authorities to trust"),
+        _setting("ssl-cacert-path", "DIR", help="a folder of them"),
+        _setting("ssl-no-check-certificate", help="do not check the server's certificate"),
+        _setting("webdav-headers", "TEXT", help="more headers: 'Name,value,Name,value'"),
+        *(_setting(name, metavar) for name, metavar in _HANDED_ON),
     ),
     *_group(
         "when the backend fails",
@@ -369,7 +437,6 @@ _SERVED = (
 )
 
 _LATER = "not in this version of asyncdup yet"
-_NO_BACKEND = "it is for a backend that this version of asyncdup does not have"
 _REFUSED = (
     *_refused(_LATER, "no-check-remote metadata-sync-mode no-files-changed copy-links full-if-n-inc skip-if-no-change rename"),
     *_refused(_LATER, "jsonstat show-changes-in-set file-changed skip-volume time-separator"),
@@ -382,13 +449,6 @@ _REFUSED = (
     *_refused("asyncdup speaks ssh itself; use --ssh-options", "scp-command sftp-command"),
     *_refused("set BACKEND_PASSWORD, or use a key", "ssh-askpass"),
     *_refused("it is for developers of duplicity", "pydevd"),
-    *_refused(_NO_BACKEND, "azure-blob-tier azure-max-block-size azure-max-connections azure-max-single-put-size b2-hide-files cf-backend"),
-    *_refused(_NO_BACKEND, "ftp-passive ftp-regular idr-fakeroot imap-full-address imap-mailbox mf-purge mp-segment-size"),
-    *_refused(_NO_BACKEND, "par2-options par2-redundancy par2-volumes rsync-options swift-storage-policy"),
-    *_refused(_NO_BACKEND, "ssl-cacert-file ssl-cacert-path ssl-no-check-certificate webdav-headers"),
-    *_refused(_NO_BACKEND, "s3-endpoint-url s3-kms-grant s3-kms-key-id s3-multipart-chunk-size s3-multipart-max-procs s3-region-name"),
-    *_refused(_NO_BACKEND, "s3-unencrypted-connection s3-use-deep-archive s3-use-glacier s3-use-glacier-ir s3-use-ia s3-use-onezone-ia"),
-    *_refused(_NO_BACKEND, "s3-use-rrs s3-use-server-side-encryption s3-use-server-side-kms-encryption"),
 )
 
 # Stock spells the help of a command as an option of its own (observed: duplicity --help).

@@ -92,7 +92,7 @@ class _Reading:
             case "extend":
                 values[option.field] = values.get(option.field, ()) + value
             case "select":
-                values["selection"] = (*values.get("selection", ()), (option.name, value if option.metavar else ""))
+                values[option.field] = (*values.get(option.field, ()), (option.name, value if option.metavar else ""))
             case "encrypt-sign":
                 values["encrypt_keys"] = (*values.get("encrypt_keys", ()), value)
                 values["sign_key"] = value

@@ -26,6 +26,7 @@ class Settings:
         intervention_timeout: 0 = no end (rule G8). ``on_intervention``: a command as words, empty = none (rule N3).
         num_retries: attempts of a streak; None = by time (rule B1). ``backend_retry_delay``: None = growing delays.
         upload_limit, download_limit: a rate or a timetable, as text that was looked at; request_limit: a second. None = no limit.
+        backend_settings: options of single backends, in the form of ``selection``; backend_concurrency: instances of a legacy class.
         memory, spool: None = the engine's defaults (rules S3, S4).
         full_if_older_than: an age ("30D"); ``restore_time``: a point in time.
         restore_ownership: None = owners are restored as far as the privileges go; True = not being able to is an error (P3).
@@ -85,6 +86,8 @@ class Settings:
     request_limit: float | None
     timeout: float
     ssh_options: tuple[str, ...]
+    backend_concurrency: int | None
+    backend_settings: tuple[tuple[str, str], ...]
     retry_failure_mode: RetryMode
     retry_failure_flag: str | None
     intervention_timeout: float

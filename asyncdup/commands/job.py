@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from asyncdup.backends.registry import redact
+from asyncdup.backends.urls import redact
 from asyncdup.commands.options import Options
 from asyncdup.errors import exit_code_of
 from asyncdup.events import EventHub, JobFinished, JobStarted

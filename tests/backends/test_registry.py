@@ -10,16 +10,8 @@ import pytest
 
 from asyncdup.backends.local import LocalBackend
 from asyncdup.backends.memory import MemoryBackend
-from asyncdup.backends.registry import (
-    BackendOptions,
-    Location,
-    is_url,
-    known_schemes,
-    open_backend,
-    parse_url,
-    redact,
-    register_backend,
-)
+from asyncdup.backends.registry import BackendOptions, known_schemes, open_backend, register_backend
+from asyncdup.backends.urls import Location, is_url, parse_url, redact
 from asyncdup.errors import UsageError
 
 
@@ -46,6 +38,9 @@ from asyncdup.errors import UsageError
         ("paramiko+sftp://host/x", {"host": "host", "path": "x"}),
         ("memory://name", {"host": "name", "path": ""}),
         ("file:///%ff", {"path": "/\udcff"}),
+        ("s3:///bucket/a/b", {"path": "bucket/a/b"}),
+        ("boto3+s3://bucket/a?region=x%26y&path-style=", {"host": "bucket", "path": "a", "query": {"region": "x&y", "path-style": ""}}),
+        ("s3://key:se?cret@bucket", {"host": "bucket", "user": "key", "password": "se?cret", "path": ""}),
     ],
 )
 def test_a_url_is_taken_apart_and_decoded(url: str, expected: dict[str, Any]) -> None:
@@ -89,6 +84,7 @@ def test_what_is_no_good_url_is_refused_without_showing_its_password(url: str) -
         ("sftp://host:22/a:b@c", "sftp://host:22/a:b@c"),
         ("sftp://[::1]:22/a:b@c", "sftp://[::1]:22/a:b@c"),
         ("file:///a:b@c", "file:///a:b@c"),
+        ("fsspec+ftp://u:secret@h/x?token=secret&a=b=c", "fsspec+ftp://u:***@h/x?token=***&a=***"),
         ("/a:b@c", "/a:b@c"),
     ],
 )

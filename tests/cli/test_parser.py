@@ -152,14 +152,21 @@ def test_an_ambiguous_prefix_names_what_it_could_be(prefix: str, named: str) -> 
     assert error.hint == f"it could be {named}"
 
 
-@pytest.mark.parametrize(
-    ("prefix", "option"), [("--compress", "compression"), ("--me", "metadata-sync-mode"), ("--s3-use-glacier", "s3-use-glacier")]
-)
-def test_what_is_unique_in_stock_stays_so_beside_our_options(prefix: str, option: str) -> None:
-    if option == "compression":
-        assert parse([prefix, "src", URL]).compression is True
-    else:
-        assert str(wrong(prefix, "src", URL)) == f"--{option} is not supported"
+def test_what_is_unique_in_stock_stays_so_beside_our_options() -> None:
+    assert parse(["--compress", "src", URL]).compression is True
+    assert str(wrong("--me", "src", URL)) == "--metadata-sync-mode is not supported"
+
+
+def test_settings_of_backends_are_collected_under_their_own_names() -> None:
+    words = ["--s3-use-glacier", "--s3-region=eu-1", "--ssl-no-check", "--s3-region-name=eu-2", "--mp-segment-size=5"]
+
+    assert parse([*words, "src", URL]).backend_settings == (
+        ("s3-use-glacier", ""),
+        ("s3-region-name", "eu-1"),
+        ("ssl-no-check-certificate", ""),
+        ("s3-region-name", "eu-2"),
+        ("mp-segment-size", "5"),
+    )
 
 
 def test_all_of_stocks_options_are_known() -> None:

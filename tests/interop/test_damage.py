@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import re
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,10 +64,23 @@ def copied(original: Archive, folder: Path, *, cache: bool) -> Archive:
 
 
 def flip(path: Path, at: int | None = None) -> None:
-    """One bit of one byte, by default of the one in the middle."""
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 if at is None else at] ^= 1
-    path.write_bytes(data)
+    """One bit of one byte, by default of the first one from the middle on that changes what is read."""
+    data = path.read_bytes()
+    if at is None:
+        at = next(place for place in range(len(data) // 2, len(data)) if not reads_as(flipped(data, place), data))
+    path.write_bytes(flipped(data, at))
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def reads_as(bad: bytes, data: bytes) -> bool:
+    """A flipped distance in deflate, within a run of zeros, may name another zero: then nothing is lost."""
+    try:
+        return gzip.decompress(bad) == gzip.decompress(data)
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def cut(path: Path) -> None:
