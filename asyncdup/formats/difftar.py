@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 from asyncdup.errors import FormatError
 from asyncdup.formats import sigtar, tar
 from asyncdup.formats.tar import DIR, REG, Entry, shown
+from asyncdup.formats.tar_reader import TarReader, inner_path
 
 PART: Final = 65536  # bytes of file or delta in a multivol member, except the last; what has fewer bytes is one plain member
 
@@ -87,7 +88,7 @@ class DifftarReader:
 
     def __init__(self, *, where: str | None = None) -> None:
         self.where = where  # name of the volume that is open, for errors; to be set anew before the first bytes of the next
-        self._tar = tar.TarReader()  # of the volume that is open, or of the next
+        self._tar = TarReader()  # of the volume that is open, or of the next
         self._in_volume = False  # some of its bytes were fed
         self._verb: Verb = "snapshot"
         self._entry = _DELETED  # the path whose pieces come now
@@ -105,7 +106,7 @@ class DifftarReader:
         """The volume has no more bytes. Raises FormatError if it is cut; a split file may go on in the next volume."""
         with tar.naming(self.where):
             self._tar.finish()
-        self._tar = tar.TarReader()
+        self._tar = TarReader()
         self._in_volume = False
         return []
 
@@ -133,7 +134,7 @@ class DifftarReader:
             return self._begin_part(word, path, entry, offset, pieces)
         if verb != "snapshot":
             _check_plain(verb, entry, offset)
-        self._next(verb, tar.inner_path(path, entry, offset), entry, offset, pieces)
+        self._next(verb, inner_path(path, entry, offset), entry, offset, pieces)
         return True
 
     def _begin_part(self, word: bytes, name: bytes, entry: Entry, offset: int, pieces: list[Piece]) -> bool:
@@ -144,7 +145,7 @@ class DifftarReader:
         number = int(digits) if digits.isdigit() and len(digits) <= 12 else 0
         if number < 1 or not name or entry.kind != REG:
             raise FormatError(f"member {shown(entry.path)}: no part of a regular file", offset=offset)
-        path = tar.inner_path(name, entry, offset)
+        path = inner_path(name, entry, offset)
         if self._part and verb == self._verb and path == self._entry.path:
             if number != self._part + 1:
                 raise FormatError(f"member {shown(entry.path)}: part {self._part + 1} is missing before it", offset=offset)

@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 from asyncdup.errors import FormatError
 from asyncdup.formats import tar
 from asyncdup.formats.tar import DIR, REG, Entry, shown
+from asyncdup.formats.tar_reader import TarReader, inner_path
 
 MAX_SIGNATURE: Final = 64 << 20  # bytes; a file of 10 TB has 38 MB of signature with the format's block length
 
@@ -54,7 +55,7 @@ class SigtarReader:
 
     def __init__(self, *, where: str | None = None, max_signature: int = MAX_SIGNATURE) -> None:
         self._where = where
-        self._tar = tar.TarReader()
+        self._tar = TarReader()
         self._max_signature = max_signature
         self._last: bytes | None = None  # order key of the newest member; None before the first
         self._verb: Verb = "snapshot"
@@ -94,7 +95,7 @@ class SigtarReader:
         size = entry[6]
         if (entry[1] == REG) is (verb == "snapshot") or (verb == "deleted" and size) or size > self._max_signature:
             raise FormatError(f"member {shown(entry.path)}: typeflag or size that a {verb} member cannot have", offset=offset)
-        path = tar.inner_path(name, entry, offset)
+        path = inner_path(name, entry, offset)
         order = path.replace(b"/", b"\0")  # tar.key, without the call
         if self._last is not None and order <= self._last and (order or self._last):
             raise FormatError(f"member {shown(entry.path)}: out of order after {shown(self._entry.path)}", offset=offset)

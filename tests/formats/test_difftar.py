@@ -19,6 +19,7 @@ from asyncdup.errors import FormatError
 from asyncdup.formats import difftar, sigtar, tar
 from asyncdup.formats.difftar import PART, DifftarReader, Piece
 from asyncdup.formats.tar import CHR, DIR, FIFO, REG, SYM, Entry
+from asyncdup.formats.tar_reader import TarReader, inner_path
 
 FILE = Entry(b"f", REG, 0o640, 1000, 1001, 1700000000, 0, b"user", b"group", b"", (0, 0))
 steady = settings(derandomize=True, max_examples=60, deadline=None)  # the same examples in each run
@@ -129,7 +130,7 @@ def test_our_members_equal_those_of_stock(name: str) -> None:
     for path in SETS[name]:
         data = plain(path)
         members = []
-        reader = tar.TarReader()
+        reader = TarReader()
         for chunk in reader.feed(data):
             members.append(rewritten(chunk.entry, chunk.data))
 
@@ -140,14 +141,14 @@ def test_our_members_equal_those_of_stock(name: str) -> None:
 
 def rewritten(member: Entry, data: bytes) -> bytes:
     word, _, name = member.path.partition(b"/")
-    path = name if word.startswith(b"multivol") else tar.inner_path(name, member, 0)
+    path = name if word.startswith(b"multivol") else inner_path(name, member, 0)
     if word == b"deleted":
         return difftar.deleted(path)
     if word in (b"snapshot", b"diff"):
         entry = member._replace(path=path)
         return difftar.diff(entry, data) if word == b"diff" else difftar.snapshot(entry, data)
     path, _, number = path.rpartition(b"/")
-    entry = member._replace(path=tar.inner_path(path, member, 0))
+    entry = member._replace(path=inner_path(path, member, 0))
     return difftar.multivol("diff" if word == b"multivol_diff" else "snapshot", entry, int(number), data)
 
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncdup.errors import FormatError
-from asyncdup.formats import tar
-from asyncdup.formats.tar import BLK, CHR, DIR, FIFO, REG, SYM, Chunk, Entry, TarReader
+from asyncdup.formats import tar, tar_reader
+from asyncdup.formats.tar import BLK, CHR, DIR, FIFO, REG, SYM, Entry
+from asyncdup.formats.tar_reader import Chunk, TarReader
 
 FILE = Entry(b"", REG, 0o644, 1000, 1000, 1700000000, 0, b"user", b"group", b"", (0, 0))
 steady = settings(derandomize=True, max_examples=60, deadline=None)  # the same examples in each run
@@ -111,7 +112,7 @@ def test_a_long_list_of_owners_does_not_fill_the_memory() -> None:
 
     assert [entry.uid for entry, _, _ in read(archive(*headers))] == list(range(5000))
     assert len(tar._known) <= 4096
-    assert len(tar._ids_read) <= 4096
+    assert len(tar_reader._ids_read) <= 4096
 
 
 @steady
@@ -225,8 +226,8 @@ def test_a_flipped_bit_in_a_header_is_an_error_with_its_offset(at: int, warm: bo
     first, second = tar.member(b"snapshot/a", FILE, b"data"), bytearray(tar.member(b"snapshot/b", FILE, b"data"))
     second[at] ^= 0x10
     if not warm:
-        tar._ids_read.clear()
-        tar._rest_read.clear()
+        tar_reader._ids_read.clear()
+        tar_reader._rest_read.clear()
 
     with pytest.raises(FormatError, match="damaged") as caught:
         read(archive(first, bytes(second)))
@@ -461,7 +462,7 @@ def worst() -> Callable[[bytes], None]:
     ],
 )
 def test_inner_path(name: bytes, kind: bytes, path: bytes) -> None:
-    assert tar.inner_path(name, FILE._replace(path=b"snapshot/" + name, kind=kind), 0) == path
+    assert tar_reader.inner_path(name, FILE._replace(path=b"snapshot/" + name, kind=kind), 0) == path
 
 
 @pytest.mark.parametrize("kind", [DIR, REG])
@@ -471,13 +472,13 @@ def test_inner_path(name: bytes, kind: bytes, path: bytes) -> None:
 def test_paths_that_may_lead_outside_are_refused(name: bytes, kind: bytes) -> None:
     """P7."""
     with pytest.raises(FormatError, match="refused") as caught:
-        tar.inner_path(name, FILE._replace(path=b"snapshot/" + name, kind=kind), 512)
+        tar_reader.inner_path(name, FILE._replace(path=b"snapshot/" + name, kind=kind), 512)
     assert caught.value.offset == 512
 
 
 def test_only_a_directory_may_have_a_trailing_slash() -> None:
     with pytest.raises(FormatError, match="refused"):
-        tar.inner_path(b"docs/", FILE._replace(path=b"snapshot/docs/"), 0)
+        tar_reader.inner_path(b"docs/", FILE._replace(path=b"snapshot/docs/"), 0)
 
 
 @steady
