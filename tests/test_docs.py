@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shlex
 import subprocess
@@ -19,7 +20,7 @@ from asyncdup.cli.main import main
 from asyncdup.cli.options import OPTIONS
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 DAY = 86400
 
 
@@ -116,11 +117,34 @@ def test_the_commands_of_the_readme_run(home: Path) -> None:
     assert not (home / "flag").exists()
 
 
+@pytest.mark.slow
+def test_the_emergency_page_works_without_asyncdup(home: Path) -> None:
+    """With tar, gzip and rdiff: files that fit a volume, one that does not, and one that changed."""
+    big = home / "Documents" / "letters" / "long and big"
+    big.write_bytes(random.Random(1).randbytes(3 << 20))
+    two_days_of_backups(home)
+
+    for block in blocks("docs/emergency.md", "sh hand"):
+        subprocess.run(["sh", "-euc", block], check=True, env={"HOME": str(home), "PATH": os.environ["PATH"]}, cwd=home)
+
+    assert (home / "by-hand/snapshot/letters/2024").read_text() == "Dear reader,\n"
+    assert (home / "by-hand/snapshot/letters/long and big").read_bytes() == big.read_bytes()
+    assert (home / "letter-by-hand").read_text() == "Dear reader,\nhello.\n"
+
+
+def two_days_of_backups(home: Path) -> None:
+    """A full of small volumes, and an incremental of one changed letter a day later."""
+    words = [str(home / "Documents"), f"file://{home}/backup", "--no-encryption", "--volsize=1", "-v0"]
+    assert main(["full", *words, f"--current-time={1_700_000_000}"]) == 0
+    (home / "Documents" / "letters" / "2024").write_text("Dear reader,\nhello.\n")
+    assert main(["incremental", *words, f"--current-time={1_700_000_000 + DAY}"]) == 0
+
+
 def test_every_option_in_the_documents_is_one() -> None:
     known = {f"--{name}" for option in OPTIONS for name in (option.name, *option.aliases)}
     known |= {f"--{name}" for name in orders.OPTIONS}
     for document in DOCUMENTS:
-        text = re.sub(r"\./scripts/\S+|nox[^\n`]*|pip [^\n`]*|pytest[^\n`]*|benchmarks\.local[^\n]*", "", document.read_text())
+        text = re.sub(r"\./scripts/\S+|nox[^\n`]*|(?:pip|gpg) [^\n`]*|pytest[^\n`]*|benchmarks\.local[^\n]*", "", document.read_text())
         said = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
         assert said - known - {"--help"} == set(), document.name
 
