@@ -49,6 +49,14 @@ def interop(session: nox.Session) -> None:
 
 
 @nox.session
+def torture(session: nox.Session) -> None:
+    """The searches for counterexamples of the suite, a hundred times as long."""
+    install(session, ".[test]")
+    many = {"ASYNCDUP_EXAMPLES": "20000", "ASYNCDUP_CRASH_SHARE": "1", "ASYNCDUP_INTEROP_EXAMPLES": "200"}
+    session.run("pytest", "-q", "-n", "auto", "--timeout", "36000", "tests", *session.posargs, env=many)
+
+
+@nox.session
 def lowest(session: nox.Session) -> None:
     """The oldest versions that pyproject.toml allows."""
     session.install("--resolution", "lowest-direct", ".[test]")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from asyncdup.archive.chains import BackupSet as BackupSet
     from asyncdup.archive.chains import Chain as Chain
     from asyncdup.archive.chains import Collection as Collection
+    from asyncdup.archive.check import Finding as Finding
     from asyncdup.archive.selection import Rule as Rule
     from asyncdup.archive.statistics import Statistics as Statistics
     from asyncdup.backends.base import Backend as Backend
@@ -37,12 +38,22 @@ if TYPE_CHECKING:
     from asyncdup.codecs.base import Encryption as Encryption
     from asyncdup.commands.backup import BackupResult as BackupResult
     from asyncdup.commands.backup import backup as backup
+    from asyncdup.commands.check import CheckResult as CheckResult
+    from asyncdup.commands.check import check as check
+    from asyncdup.commands.cleanup import CleanupResult as CleanupResult
+    from asyncdup.commands.cleanup import cleanup as cleanup
     from asyncdup.commands.collection import collection_status as collection_status
     from asyncdup.commands.files import list_current_files as list_current_files
     from asyncdup.commands.options import Control as Control
     from asyncdup.commands.options import Options as Options
+    from asyncdup.commands.remove import RemoveResult as RemoveResult
+    from asyncdup.commands.remove import remove_all_but_n_full as remove_all_but_n_full
+    from asyncdup.commands.remove import remove_all_inc_of_but_n_full as remove_all_inc_of_but_n_full
+    from asyncdup.commands.remove import remove_older_than as remove_older_than
     from asyncdup.commands.restore import RestoreResult as RestoreResult
     from asyncdup.commands.restore import restore as restore
+    from asyncdup.commands.unlock import UnlockResult as UnlockResult
+    from asyncdup.commands.unlock import unlock as unlock
     from asyncdup.commands.verify import VerifyResult as VerifyResult
     from asyncdup.commands.verify import verify as verify
     from asyncdup.errors import AsyncdupError as AsyncdupError
@@ -111,10 +122,15 @@ _HOMES = {
     "backends.urls": "Location",
     "codecs.base": "Encryption",
     "commands.backup": "BackupResult backup",
+    "archive.check": "Finding",
+    "commands.check": "CheckResult check",
+    "commands.cleanup": "CleanupResult cleanup",
     "commands.collection": "collection_status",
     "commands.files": "list_current_files",
     "commands.options": "Control Options",
+    "commands.remove": "RemoveResult remove_all_but_n_full remove_all_inc_of_but_n_full remove_older_than",
     "commands.restore": "RestoreResult restore",
+    "commands.unlock": "UnlockResult unlock",
     "commands.verify": "VerifyResult verify",
     "errors": "AsyncdupError BackendError BadRequest ChainError CodecError DependencyFailed Drained FormatError IntegrityError"
     " InterruptedByOperator LaneUnavailable LockedError NotFound OperationCancelled OperatorError PermanentError Precondition RestoreError"

@@ -53,7 +53,10 @@ class RunHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeNote:
-    """One sealed volume: its place in the archive order, and how far the side files had come with it."""
+    """One sealed volume: its place in the archive order, and how far the side files had come with it.
+
+    ``spool``: the file that it waits in to be sent, which is not flushed: whoever finds one after a kill compares it with ``sha1`` (X5).
+    """
 
     number: int
     name: str
@@ -65,6 +68,7 @@ class VolumeNote:
     sigtar: int
     files: int
     lines: int
+    spool: str = ""
 
 
 @dataclass(slots=True)
@@ -159,9 +163,9 @@ class Journal:
         return journal
 
     @classmethod
-    def resume(cls, folder: Path, state: State, upto: int) -> Journal:
+    def resume(cls, folder: Path, state: State, upto: int, spooled: Collection[int] = ()) -> Journal:
         """Go on after volume ``upto``: what the side files hold beyond it is cut off, and later volumes are forgotten."""
-        rewind(folder, state, upto)
+        rewind(folder, state, upto, spooled)
         note = state.volumes.get(upto)
         if note is None:
             return cls(folder, state.head)
@@ -213,13 +217,16 @@ def find(folder: Path) -> list[State]:
     return sorted(states, key=lambda state: state.head.end)
 
 
-def rewind(folder: Path, state: State, upto: int) -> None:
-    """Let the journal say that the volumes up to ``upto`` are stored, and no others. Before these are removed from the target."""
+def rewind(folder: Path, state: State, upto: int, spooled: Collection[int] = ()) -> None:
+    """Let the journal say that the volumes up to ``upto`` are stored, but for those ``spooled``, which are yet to be sent; and no others.
+
+    Before these are removed from the target.
+    """
     base = _base(folder, state.head.end)
     temporary = base.with_name(base.name + _NEW)
     lines = [{"v": 1, **asdict(state.head)}, *({"writer": writer} for writer in sorted(state.writers | {names.writer()}))]
     for number in range(1, upto + 1):
-        lines += [_volume_line(state.volumes[number]), {"stored": number}]
+        lines += [_volume_line(state.volumes[number]), *([] if number in spooled else [{"stored": number}])]
     _write_durably(temporary, b"".join(_encode(line) for line in lines))
     os.rename(temporary, base)
     _sync_folder(folder)
@@ -299,7 +306,7 @@ def _note(line: dict[str, Any]) -> VolumeNote:
 
 
 def _volume_line(note: VolumeNote) -> dict[str, Any]:
-    line = {name: getattr(note, name) for name in ("number", "name", "size", "sha1", "sigtar", "files", "lines")}
+    line = {name: getattr(note, name) for name in ("number", "name", "size", "sha1", "sigtar", "files", "lines", "spool")}
     for name in ("first", "last", "cut"):
         value = getattr(note, name)
         line[name] = [os.fsdecode(value[0]), *value[1:]] if value else None

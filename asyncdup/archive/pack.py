@@ -5,8 +5,9 @@ A volume ends where format section 6 says, decided on exact sizes only, so the s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,6 +21,7 @@ from asyncdup.formats import difftar
 from asyncdup.formats.volumes import DRAIN, next_piece
 from asyncdup.threads import in_thread
 from asyncdup.transfer import Engine, Op, SpoolFile, Writer
+from asyncdup.transfer.spool import SpoolBody
 
 ROOT = Bound(b"", None)
 
@@ -45,7 +47,8 @@ class Contents:
 class Packer:
     """Fills volumes from the producer and hands each to the writer once it is journaled.
 
-    ``name_of`` gives a volume's name at the target; ``target`` is the stored size to end a volume at; ``number`` the next volume's.
+    ``name_of`` gives a volume's name at the target; ``target`` is the stored size to end a volume at; ``number`` the next volume's;
+    ``spooled``: volumes before it that a killed run made and did not send (X5).
     """
 
     engine: Engine
@@ -58,15 +61,21 @@ class Packer:
     volume_size: int
     target: int
     number: int = 1
+    spooled: Sequence[VolumeNote] = ()
     stored_bytes: int = 0
     notes: dict[int, VolumeNote] = field(default_factory=dict)
     ops: list[Op[Any]] = field(default_factory=list)
 
     async def run(self) -> None:
         """All volumes made and accepted by the writer; the caller closes the writer to wait until they are stored."""
+        if self.spooled:
+            await in_thread(self.producer.begin)  # the last of them may have to be made again after all: look before one is sent
+        for note in self.spooled:
+            body = await self.engine.spool.adopt(Path(note.spool), note.size, {"sha1": note.sha1})
+            await self._hand_over(note, body)
         more = True
         while more:
-            spooled = await self.engine.spool.new(self.volume_size, whole=self.codec.encrypted)
+            spooled = await self.engine.spool.new(self.volume_size)
             number = self.number
             self.hub.emit(VolumeStarted(number=number))
             try:
@@ -123,13 +132,16 @@ class Packer:
             sigtar=self.journal.sigtar.size,
             files=self.journal.files.size,
             lines=self.journal.lines,
+            spool=str(spooled.path.absolute()),
         )
         await in_thread(self.journal.volume, note)
         self.number += 1
         self.hub.emit(VolumeMade(number=number, name=name, size=sealed.size))
-        body = spooled.seal(sealed.size, {"sha1": sealed.sha1})
         self.notes[number] = note
-        self.ops.append(await self.writer.put(name, body, on_stored=self._stored(note)))
+        await self._hand_over(note, spooled.seal(sealed.size, {"sha1": sealed.sha1}))
+
+    async def _hand_over(self, note: VolumeNote, body: SpoolBody) -> None:
+        self.ops.append(await self.writer.put(note.name, body, on_stored=self._stored(note)))
 
     def _stored(self, note: VolumeNote) -> Callable[[Any], Awaitable[None]]:
         async def stored(_: Any) -> None:

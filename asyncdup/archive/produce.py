@@ -170,6 +170,12 @@ class Producer:
         self._files_out(b"".join(lines))
         return Batch(b"".join(parts), first, last, cut) if first and last else None
 
+    def begin(self) -> None:
+        """Make the first member now, so that CutFileChanged is raised before anything is done upon what was cut."""
+        if self._held is None:
+            self._room = LARGEST_MEMBER
+            self._held = next(self._members, None)
+
     def close(self) -> None:
         """Release the open file and folders."""
         self._members.close()

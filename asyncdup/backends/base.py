@@ -76,6 +76,15 @@ class SupportsTakeOver(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsDigest(Protocol):
+    """A body whose bytes can be looked at without being seen to move."""
+
+    async def digest(self, kind: str) -> str | None:
+        """The ``kind`` of checksum (``crc32``) of all its bytes, in hex; None: it cannot tell, so ``open`` is the way."""
+        ...
+
+
 class Backend(Protocol):
     """One place for objects: a flat namespace of names without ``/``, each with bytes.
 

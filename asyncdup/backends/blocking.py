@@ -59,8 +59,9 @@ class BlockingAdapter:
 
     The object may have more than the four methods of ``BlockingBackend``; what it has is used:
     ``supports_concurrency() -> bool`` (else False: one call at a time, whatever the verb), ``size(name) -> int`` or
-    ``stat(name) -> ObjectInfo``, ``move(source, target)`` that replaces (puts are then atomic: temporary name, then move), ``close()``,
-    and an attribute ``atomic_put``.
+    ``stat(name) -> ObjectInfo`` (None: it cannot tell), ``list_infos() -> list[ObjectInfo]`` instead of ``list``, ``move(source, target)``
+    that replaces (puts are then atomic: temporary name, then move), ``close()``, an attribute ``atomic_put``, and ``interrupt()``, which
+    makes a call that was abandoned end soon: it is called on the loop, must not block, and the object is then only closed.
 
     Errors: an OSError by its errno (FileNotFoundError is NotFound), NotImplementedError is Unsupported, ours as they are, bugs
     (TypeError, KeyError, ValueError, ...) as they are; whatever else the class or its library raises is retryable.
@@ -85,7 +86,8 @@ class BlockingAdapter:
         self._concurrent = bool(supports()) if supports else False
         most = concurrency if concurrency is None else max(1, concurrency)  # with 0 the engine makes its calls in line, one at a time
         self._limit = most if self._concurrent else 1
-        self._another = another if self._concurrent else None
+        self._interruptible = another is not None and callable(getattr(legacy, "interrupt", None))
+        self._another = another if self._concurrent or self._interruptible else None
         self._moves = callable(getattr(legacy, "move", None))
         self._atomic = self._moves or bool(getattr(legacy, "atomic_put", False))
         self._tempdir = tempdir
@@ -93,6 +95,7 @@ class BlockingAdapter:
         self._first = legacy
         # Changed only in ``_start`` and ``_ended``, on the loop, never across an await.
         self._idle: list[BlockingBackend] = [legacy]
+        self._spent: list[BlockingBackend] = []  # interrupted, to be closed
         self._running: set[_Call] = set()
         self._changed = anyio.Event()
         # Object name -> what a failed put of it may have left. Written in threads: each access is one step under the interpreter's lock.
@@ -141,7 +144,7 @@ class BlockingAdapter:
         """The size is the object's if it has ``stat`` or ``size``, else ours. A body that is no local file is spooled first."""
         check_name(name)
         async with self._folder() as folder:
-            path = await _local_file(body, folder.path / "object")
+            path = await local_file(body, folder.path / "object")
             with self._errors("put", name, ambiguous=True):
                 info = await self._run(name, lambda legacy: self._put(legacy, name, path), folder)
         return info or ObjectInfo(name, body.size)
@@ -165,11 +168,9 @@ class BlockingAdapter:
         with anyio.move_on_after(_CLOSING):
             while self._running:
                 await self._changed.wait()
-            for legacy in self._idle:
-                close = getattr(legacy, "close", None)
-                if close is not None:
-                    with self._errors("close", self.description):
-                        await in_thread(close, abandon_on_cancel=True)
+            for legacy in (*self._idle, *self._spent):
+                with self._errors("close", self.description):
+                    await in_thread(legacy_calls.close, legacy, abandon_on_cancel=True)
 
     async def _run(self, name: str | None, job: Callable[[BlockingBackend], T], folder: _Folder | None = None) -> T:
         """``job`` in a thread, when it is its turn. ``folder`` lives at least as long as the thread is at it."""
@@ -185,6 +186,8 @@ class BlockingAdapter:
                 self._ended(call)
             else:
                 call.abandoned = call in self._running
+                if call.abandoned and self._interruptible and call.legacy is not None:
+                    call.legacy.interrupt()  # type: ignore[attr-defined]  # an optional method
 
     def _may_start(self, name: str | None) -> bool:
         if self._limit is not None and len(self._running) >= self._limit:
@@ -209,16 +212,24 @@ class BlockingAdapter:
             if call.legacy is None:
                 assert self._another is not None
                 call.legacy = self._another()
+                if call.abandoned:
+                    raise AsyncdupError("dropped")  # before it could be interrupted
             return job(call.legacy)
         finally:
             self._leave(call)
+            if call.abandoned and self._interruptible:
+                with suppress(Exception):
+                    call.closed = legacy_calls.close(call.legacy)
             with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
                 loop.call_soon_threadsafe(self._ended, call)
 
     def _ended(self, call: _Call) -> None:
         self._running.remove(call)
         if self._another is not None and call.legacy is not None:
-            self._idle.append(call.legacy)
+            if not (call.abandoned and self._interruptible):
+                self._idle.append(call.legacy)
+            elif not call.closed:
+                self._spent.append(call.legacy)
         self._changed.set()
         self._changed = anyio.Event()
 
@@ -278,6 +289,7 @@ class _Call:
         self.legacy: BlockingBackend | None = None  # None until the thread has made one
         self.folder: _Folder | None = None
         self.abandoned = False  # nobody waits for it any more
+        self.closed = False  # it closed its object, which was interrupted
         self._owned = threading.Lock()
 
     def claim(self) -> bool:
@@ -306,7 +318,7 @@ class _Folder:
             shutil.rmtree(self.path, ignore_errors=True)
 
 
-async def _local_file(body: Body, spool: Path) -> Path:
+async def local_file(body: Body, spool: Path) -> Path:
     """The file that holds exactly ``body``: its own, or else ``spool``, written now."""
     own: Path | None = getattr(body, "local_path", None)
     if own is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from asyncdup.backends.base import Body
+from asyncdup.backends.checksums import crc32, crc32_of_file
 from asyncdup.errors import IntegrityError
 from asyncdup.threads import in_thread
 
@@ -36,6 +37,10 @@ class BytesBody:
         """Chunks from ``start``."""
         return _bytes_chunks(self.data, start)
 
+    async def digest(self, kind: str) -> str | None:
+        """``crc32``."""
+        return f"{crc32(self.data):08x}" if kind == "crc32" else None
+
 
 @dataclass(frozen=True, slots=True)
 class FileBody:
@@ -54,6 +59,10 @@ class FileBody:
     def open(self, start: int = 0) -> Opened:
         """Chunks from ``start``. Raises IntegrityError if the file is shorter than ``offset + size``."""
         return _file_chunks(self.path, self.offset + start, self.size - start)
+
+    async def digest(self, kind: str) -> str | None:
+        """``crc32``; reads the file."""
+        return await in_thread(crc32_of_file, self.path, self.offset, self.size) if kind == "crc32" else None
 
 
 @dataclass(frozen=True, slots=True)

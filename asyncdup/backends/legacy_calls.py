@@ -28,8 +28,11 @@ _BUGS = (
 
 def list_objects(legacy: BlockingBackend, prefix: str) -> list[ObjectInfo]:
     """Each object whose name begins with ``prefix``, with its size if the class can tell. A location that is not there lists nothing."""
+    listing = getattr(legacy, "list_infos", None)
     try:
-        names = [name for name in legacy.list() if name.startswith(prefix) and _is_name(name)]
+        if listing is not None:
+            return [info for info in listing() if info.name.startswith(prefix) and is_name(info.name)]
+        names = [name for name in legacy.list() if name.startswith(prefix) and is_name(name)]
     except FileNotFoundError:
         return []
     found = []
@@ -39,7 +42,7 @@ def list_objects(legacy: BlockingBackend, prefix: str) -> list[ObjectInfo]:
     return found
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
     """Names from a server are hostile until looked at (P16); what could not be asked for is no object."""
     try:
         check_name(name)
@@ -52,7 +55,7 @@ def look(legacy: BlockingBackend, name: str) -> ObjectInfo | None:
     """What the class says of ``name``; None if it cannot say."""
     stat = getattr(legacy, "stat", None)
     if stat is not None:
-        info: ObjectInfo = stat(name)
+        info: ObjectInfo | None = stat(name)
         return info
     size = getattr(legacy, "size", None)
     if size is not None:
@@ -81,6 +84,14 @@ def delete(legacy: BlockingBackend, name: str) -> None:
     """An absent name is success."""
     with suppress(FileNotFoundError, NotFound):
         legacy.delete(name)
+
+
+def close(legacy: BlockingBackend | None) -> bool:
+    """Close what can be closed; True, for the caller to note."""
+    shut = getattr(legacy, "close", None)
+    if shut is not None:
+        shut()
+    return True
 
 
 def translate(exc: Exception, action: str, *, absent: bool, ambiguous: bool) -> Exception:

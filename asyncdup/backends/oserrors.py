@@ -14,6 +14,8 @@ _SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 _WRONG_KIND = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 _MALFORMED = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EFBIG})
+# Raised by libraries without a number, as FileNotFoundError(name).
+_BARE = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
 _UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 
 
@@ -35,7 +37,7 @@ def os_errors(action: str, *, absent: bool = False, ambiguous: bool = False) -> 
 def classify(exc: OSError, action: str, *, absent: bool = False, ambiguous: bool = False) -> BackendError:
     """The BackendError that says what can be done about ``exc``."""
     message = f"{action}: {exc.strerror or str(exc) or type(exc).__name__}"
-    code = exc.errno
+    code = exc.errno or _BARE.get(type(exc))
     if isinstance(exc, ssl.SSLCertVerificationError):
         return OperatorError(message, hint="check the server's certificate and the clock")
     if isinstance(exc, socket.gaierror):

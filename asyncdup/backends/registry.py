@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from asyncdup.backends.base import Backend
-from asyncdup.backends.urls import Location, parse_url, redact
+from asyncdup.backends.duplicity_find import is_installed
+from asyncdup.backends.urls import FOREIGN, Location, parse_url, redact, scheme_of
 from asyncdup.errors import UsageError
 
 
@@ -59,24 +60,38 @@ _FACTORIES: dict[str, Factory | str] = {
         ("sftp", "scp", "ssh", "paramiko+sftp", "paramiko+scp", "pexpect+sftp", "pexpect+scp", "lftp+sftp"),
         "asyncdup.backends.sftp:from_url",
     ),
+    **dict.fromkeys(("s3", "boto3+s3"), "asyncdup.backends.s3:from_url"),
+    **dict.fromkeys(("webdav", "webdavs", "http", "https"), "asyncdup.backends.webdav:from_url"),
+    "rclone": "asyncdup.backends.rclone:from_url",
+    "gs": "asyncdup.backends.obstore_backend:from_gs_url",
+    "azure": "asyncdup.backends.obstore_backend:from_azure_url",
 }
 # The same by what a scheme begins with: the rest of it is for the module to read.
-_PREFIXES: dict[str, Factory | str] = {}
+_PREFIXES: dict[str, Factory | str] = {
+    FOREIGN: "asyncdup.backends.duplicity:from_url",
+    "fsspec+": "asyncdup.backends.fsspec_backend:from_url",
+}
 
 
 def open_backend(url: str, options: BackendOptions | None = None) -> Backend:
     """The backend that ``url`` names. Nothing is connected yet; the caller closes it with ``aclose``.
 
+    A scheme that nobody registered goes to an installed duplicity, which is asked at the first call.
+
     Raises:
         UsageError: no URL, or a scheme that nobody registered.
     """
+    options = options or BackendOptions()
+    scheme = scheme_of(url)
+    factory = _FACTORIES.get(scheme) or _by_prefix(scheme)
+    if scheme and factory is None and is_installed(options.environ, options.settings.get("duplicity_python")):
+        url, factory = FOREIGN + url, "asyncdup.backends.duplicity:from_bare_url"
     location = parse_url(url)
-    factory = _FACTORIES.get(location.scheme) or _by_prefix(location.scheme)
     if factory is None:
         raise UsageError(f"unknown scheme {location.scheme}:// in {redact(url)}", hint=_known_schemes(location.scheme))
     if isinstance(factory, str):
         factory = _import_factory(factory)
-    return factory(location, options or BackendOptions())
+    return factory(location, options)
 
 
 def _by_prefix(scheme: str) -> Factory | str | None:

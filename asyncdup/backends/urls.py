@@ -10,10 +10,11 @@ from urllib.parse import parse_qsl, quote, unquote
 from asyncdup.errors import UsageError
 
 _URL = re.compile(r"^([\w+]+)://", re.ASCII)
-# Those without a host: all that follows "://" is a path (command line specification, section 3).
-_PATH_ONLY = frozenset({"file"})
+# Those without a host: all that follows "://" is a path (command line specification, section 3), of rclone one in its words, "remote:/folder".
+_PATH_ONLY = frozenset({"file", "rclone"})
 # Those whose URLs have a query. In any other, a bare ? is most likely meant as part of a name, which stock cuts off.
 _WITH_QUERY = re.compile(r"s3|boto3\+s3|gs|azure|fsspec\+.*|duplicity\+.*", re.ASCII)
+FOREIGN = "duplicity+"  # what follows is for an installed duplicity to read
 _QUERY_VALUE = re.compile(r"(?<=[?&])([^=&]*)=[^&]*")
 _HIDDEN = "***"
 
@@ -56,6 +57,12 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
+def scheme_of(url: str) -> str:
+    """In lower case; empty if ``url`` is none."""
+    match = _URL.match(url)
+    return match[1].lower() if match else ""
+
+
 def parse_url(url: str) -> Location:
     """Take a URL apart.
 
@@ -71,6 +78,8 @@ def parse_url(url: str) -> Location:
         shown = re.sub(r":[^:@]*@", f":{_HIDDEN}@", url)  # perhaps a URL with a typing error, password and all
         raise UsageError(f"{shown!r} is not a URL", hint="a folder is written file:///absolute/path or file://relative/path")
     scheme, rest = match[1].lower(), url[match.end() :]
+    if scheme.startswith(FOREIGN):
+        return _foreign(scheme, rest, url)
     if scheme in _PATH_ONLY:
         return Location(scheme=scheme, path=_decode_path(rest, url), url=url)
     rest, query = _split_query(rest) if _WITH_QUERY.fullmatch(scheme) else (rest, {})
@@ -103,6 +112,21 @@ def redact(url: str) -> str:
     user, colon, _ = login.partition(":")
     shown = f"{match[0]}{user}:{_HIDDEN}{url[match.end() + len(login) :]}" if at and colon else url
     return _QUERY_VALUE.sub(rf"\1={_HIDDEN}", shown) if _WITH_QUERY.fullmatch(match[1].lower()) else shown
+
+
+def _foreign(scheme: str, rest: str, url: str) -> Location:
+    """A URL for somebody else to read, in whom another syntax may be right (``rsync://host::/module``): nothing is refused."""
+    place, query = _split_query(rest)
+    login, at, _ = place.partition("/")[0].rpartition("@")
+    user, _, password = login.partition(":")
+    return Location(
+        scheme=scheme,
+        path=unquote(place[len(login + at) :].removeprefix("/"), errors="surrogateescape"),
+        user=unquote(user) or None,
+        password=unquote(password) or None,
+        query=query,
+        url=url,
+    )
 
 
 def _split_query(rest: str) -> tuple[str, dict[str, str]]:

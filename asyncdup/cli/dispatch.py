@@ -14,15 +14,24 @@ from asyncdup.archive.schedule import Action
 from asyncdup.archive.selection import Rule
 from asyncdup.backends.registry import BackendOptions
 from asyncdup.cli.passphrases import Secrets
-from asyncdup.cli.report import Report
+from asyncdup.cli.report import INFO, Report
+from asyncdup.cli.report_backends import BROKEN, backends_json, backends_lines, check_backend_json, check_backend_lines
 from asyncdup.cli.settings import Settings
+from asyncdup.cli.upkeep import check_json, check_lines, cleanup_lines, removal_lines, unlock_lines
 from asyncdup.codecs import Encryption
+from asyncdup.commands.backends import BackendKind, list_backends
 from asyncdup.commands.backup import BackupResult, backup
+from asyncdup.commands.check import CheckResult, check
+from asyncdup.commands.check_backend import BackendReport, check_backend
+from asyncdup.commands.cleanup import CleanupResult, cleanup
 from asyncdup.commands.collection import collection_status
 from asyncdup.commands.files import list_current_files
 from asyncdup.commands.options import MIB, Options
+from asyncdup.commands.remove import RemoveResult, remove_all_but_n_full, remove_all_inc_of_but_n_full, remove_older_than
 from asyncdup.commands.restore import RestoreResult, restore
+from asyncdup.commands.unlock import UnlockResult, unlock
 from asyncdup.commands.verify import VerifyResult, verify
+from asyncdup.errors import UsageError
 from asyncdup.formats.names import Prefixes
 from asyncdup.formats.tar import Entry
 from asyncdup.transfer import RetryPolicy
@@ -199,6 +208,80 @@ def _show_nothing(result: object, settings: Settings, report: Report) -> int:
     return 0
 
 
+# Upkeep.
+
+
+def _bind_older_than(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    options = options_of(settings, secrets)
+    return partial(remove_older_than, settings.url, parse_time(settings.time, int(options.now())), options)
+
+
+def _bind_count(command: Coroutine) -> Callable[[Settings, Secrets, Report], Coroutine]:
+    def bind(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+        if not (settings.count.isascii() and settings.count.isdecimal() and 0 < int(settings.count) < 1 << 31):
+            raise UsageError(f"{settings.command} wants a whole number from 1, not {settings.count!r}")
+        return partial(command, settings.url, int(settings.count), options_of(settings, secrets))
+
+    return bind
+
+
+def _show_removal(result: RemoveResult, settings: Settings, report: Report) -> int:
+    report.result(removal_lines(result))
+    return 0
+
+
+def _bind_cleanup(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    return partial(cleanup, settings.url, options_of(settings, secrets))
+
+
+def _show_cleanup(result: CleanupResult, settings: Settings, report: Report) -> int:
+    report.result(cleanup_lines(result))
+    return 0
+
+
+def _bind_unlock(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    return partial(unlock, settings.url, options_of(settings, secrets))
+
+
+def _show_unlock(result: UnlockResult, settings: Settings, report: Report) -> int:
+    report.result(unlock_lines(result))
+    return 0
+
+
+def _bind_check(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    options = options_of(settings, secrets)
+    return partial(check, settings.url, options, read_data=settings.read_data, sample=settings.sample, repair=settings.repair)
+
+
+def _show_check(result: CheckResult, settings: Settings, report: Report) -> int:
+    report.result(check_json(result) if settings.json else check_lines(result))
+    return result.exit_code
+
+
+def _bind_backends(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    async def found(**_: object) -> list[BackendKind]:
+        return list_backends(os.environ)
+
+    return found
+
+
+def _show_backends(result: list[BackendKind], settings: Settings, report: Report) -> int:
+    report.result(backends_json(result) if settings.json else backends_lines(result))
+    return 0
+
+
+def _bind_check_backend(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    def say(name: str, outcome: str) -> None:
+        report.line(f"{name}: {outcome}", INFO)
+
+    return partial(check_backend, settings.url, options_of(settings, secrets), on_check=say)
+
+
+def _show_check_backend(result: BackendReport, settings: Settings, report: Report) -> int:
+    report.result(check_backend_json(result) if settings.json else check_backend_lines(result))
+    return BROKEN if result.broken else 0
+
+
 def status_lines(collection: Collection) -> Iterator[str]:
     """The chains as a person reads them."""
     newest = collection.newest_chain
@@ -236,4 +319,12 @@ ROUTES: dict[str, Route] = {
     "verify": Route(_bind_verify, _show_verify),
     "collection-status": Route(_bind_status, _show_status),
     "list-current-files": Route(_bind_files, _show_nothing),
+    "check": Route(_bind_check, _show_check),
+    "cleanup": Route(_bind_cleanup, _show_cleanup),
+    "remove-older-than": Route(_bind_older_than, _show_removal),
+    "remove-all-but-n-full": Route(_bind_count(remove_all_but_n_full), _show_removal),
+    "remove-all-inc-of-but-n-full": Route(_bind_count(remove_all_inc_of_but_n_full), _show_removal),
+    "unlock": Route(_bind_unlock, _show_unlock),
+    "backends": Route(_bind_backends, _show_backends),
+    "check-backend": Route(_bind_check_backend, _show_check_backend),
 }

@@ -16,6 +16,10 @@ _TOPICS = {
         file:///folder             an absolute path; file://folder is relative to the working folder
         sftp://user@host/folder    relative to the login folder; sftp://user@host//folder is absolute
         scp://...                  the same, over the same SFTP
+        webdav://user@host/folder  webdavs:// over TLS
+        rclone://REMOTE:/folder    a remote of rclone's configuration
+        gs://bucket/folder         azure://container/folder
+        All kinds, and what to install for them: asyncdup backends.
         The password of a login is taken from the environment: BACKEND_PASSWORD.
         """,
     "patterns": """
@@ -87,8 +91,8 @@ def _general() -> str:
 
 def _about(command: Command) -> str:
     usage = f"usage: asyncdup {command.name} [options] {_arguments(command)}"
-    aliases = f"also written: {', '.join(command.aliases)}"
-    return "\n".join([usage, "", f"{command.help}.", aliases, *_options((command.name,))]) + "\n"
+    aliases = [f"also written: {', '.join(command.aliases)}"] if command.aliases else []
+    return "\n".join([usage, "", f"{command.help}.", *aliases, *_options((command.name,))]) + "\n"
 
 
 def _options(commands: tuple[str, ...]) -> list[str]:

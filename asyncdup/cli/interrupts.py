@@ -26,7 +26,7 @@ class Control(Protocol):
     def drain(self) -> None:
         """Start nothing new, end with a state that the same command resumes."""
 
-    def resume(self) -> None:
+    def resume(self, by: str = "api") -> None:
         """Stop waiting for the operator: try again."""
 
 
@@ -86,7 +86,7 @@ class Interrupts:
     def receive(self, number: int) -> None:
         """Act on a signal. What touches the loop is left to the loop."""
         if number == signal.SIGUSR1:
-            self._loop.call_soon_threadsafe(self._control.resume)
+            self._loop.call_soon_threadsafe(self._control.resume, "SIGUSR1")
         elif number == signal.SIGUSR2:
             self._loop.call_soon_threadsafe(self._tell)
         else:

@@ -17,13 +17,14 @@ Action = Literal["set", "append", "extend", "select", "encrypt-sign", "accept", 
 
 
 class Command(NamedTuple):
-    """One command. ``arguments``: what follows it, in order: "path", "url"; ``served``: this version has it."""
+    """One command. ``arguments``: what follows it, in order: "path", "url", "time", "count"; ``served``: this version has it; ``ours``: unknown to stock."""
 
     name: str
     aliases: tuple[str, ...]
     arguments: tuple[str, ...]
     help: str
     served: bool = True
+    ours: bool = False
 
 
 COMMANDS = (
@@ -34,10 +35,14 @@ COMMANDS = (
     Command("verify", ("vb",), ("url", "path"), "compare a backup, data included, with PATH"),
     Command("collection-status", ("st",), ("url",), "show the chains and sets at the URL"),
     Command("list-current-files", ("ls",), ("url",), "list the files of a backup"),
-    Command("cleanup", ("cl",), ("url",), "", served=False),
-    Command("remove-older-than", ("ro",), ("time", "url"), "", served=False),
-    Command("remove-all-but-n-full", ("ra",), ("count", "url"), "", served=False),
-    Command("remove-all-inc-of-but-n-full", ("ri",), ("count", "url"), "", served=False),
+    Command("check", (), ("url",), "whether the backups at the URL are whole; --read-data reads every byte", ours=True),
+    Command("cleanup", ("cl",), ("url",), "remove what interrupted runs left; lists it, without --force"),
+    Command("remove-older-than", ("ro",), ("time", "url"), "remove chains that ended before TIME; lists them, without --force"),
+    Command("remove-all-but-n-full", ("ra",), ("count", "url"), "remove chains older than the COUNT newest fulls; the same"),
+    Command("remove-all-inc-of-but-n-full", ("ri",), ("count", "url"), "remove their incrementals only; the same"),
+    Command("unlock", (), ("url",), "show the locks at the URL; remove them, with --force", ours=True),
+    Command("backends", (), (), "list the kinds of URL, what each can do, and what to install for it", ours=True),
+    Command("check-backend", (), ("url",), "try the URL out: does it keep what backups rely on, how fast is it", ours=True),
 )
 
 ALL = tuple(command.name for command in COMMANDS if command.served)
@@ -150,6 +155,16 @@ def _per_second(text: str) -> float:
     return number
 
 
+def _percent(text: str) -> float:
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 100:
+        raise ValueError("a percentage above 0, to 100: 5%")
+    return number
+
+
 def _number(text: str) -> str:
     """Only looked at: settings of backends are handed on as text."""
     _whole(1)(text)
@@ -230,7 +245,7 @@ _SERVED = (
         Option("archive-dir", "archive_dir", "set", "DIR", _not_empty, help="local copies of metadata [~/.cache/duplicity]"),
         Option("name", "name", "set", "NAME", _not_empty, help="folder in it [made from the URL]"),
         Option("tempdir", "tempdir", "set", "DIR", _not_empty, help="temporary files, volumes on their way [TMPDIR]"),
-        Option("force", "force", default=False, help="write over what is there; go on with an emptied target"),
+        Option("force", "force", default=False, help="write over what is there; really delete; go on with an emptied target"),
         Option("file-prefix", "file_prefix", "set", "TEXT", default="", help="put TEXT before all names at the URL"),
         Option("file-prefix-archive", "file_prefix_archive", "set", "TEXT", default="", help="the same for volumes"),
         Option("file-prefix-manifest", "file_prefix_manifest", "set", "TEXT", default="", help="for manifests"),
@@ -274,6 +289,18 @@ _SERVED = (
         Option("no-restore-ownership", "restore_ownership", const=False, help="do not restore owners"),
         Option("numeric-owner", "numeric_owner", default=False, help="owners by number, not by name"),
         Option("compare-data", action="accept", help="accepted: verify always compares data"),
+    ),
+    *_group(
+        "check",
+        ("check",),
+        Option("read-data", "read_data", default=False, ours=True, help="fetch and verify every volume, and the signatures"),
+        Option("sample", "sample", "set", "PERCENT", _percent, ours=True, help="only so much of them, another part every day: 5%"),
+        Option("repair", "repair", default=False, ours=True, help="bring lost local copies back; the URL is never changed"),
+    ),
+    *_group(
+        "check",
+        ("check", "check-backend", "backends"),
+        Option("json", "json", default=False, ours=True, help="the result as JSON"),
     ),
     *_group(
         "encryption",
@@ -343,6 +370,8 @@ _SERVED = (
         _setting("ssl-cacert-path", "DIR", help="a folder of them"),
         _setting("ssl-no-check-certificate", help="do not check the server's certificate"),
         _setting("webdav-headers", "TEXT", help="more headers: 'Name,value,Name,value'"),
+        _setting("duplicity-python", "PYTHON", help="which has duplicity, for its backend classes [the first found]", ours=True),
+        _setting("fsspec-options", "FILE", help="TOML: storage options for fsspec+PROTOCOL://, or a table of them for each", ours=True),
         *(_setting(name, metavar) for name, metavar in _HANDED_ON),
     ),
     *_group(
@@ -454,7 +483,7 @@ _REFUSED = (
 # Stock spells the help of a command as an option of its own (observed: duplicity --help).
 _HELP = tuple(
     Option(f"help-{topic}", action="help", const=topic)
-    for topic in ("urls", "inc", *(command.name for command in COMMANDS if command.name != "incremental"))
+    for topic in ("urls", "inc", *(command.name for command in COMMANDS if command.name != "incremental" and not command.ours))
 )
 
 OPTIONS = (*_SERVED, *_REFUSED, *_HELP)

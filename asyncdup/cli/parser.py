@@ -132,7 +132,7 @@ def _settings(arguments: dict[str, Any], values: dict[str, Any]) -> Settings:
 
 
 def _none_of(command: str) -> dict[str, Any]:
-    return {"command": command, "topic": "", "path": "", "url": "", "implied": False}
+    return {"command": command, "topic": "", "path": "", "url": "", "implied": False, "time": "", "count": ""}
 
 
 def _spoken(command: Command, word: str, words: list[str]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def run(settings: Settings, secrets: Secrets, route: Route, around: Surroundings
     Raises:
         Exception: what the command raised; but once a signal has asked for the end, that is the outcome and nothing is raised.
     """
-    report = Report(around.screen, verbosity=settings.verbosity)
+    report = Report(around.screen, verbosity=min(settings.verbosity, 1) if settings.json else settings.verbosity)  # else JSON is not alone
     coroutine = route.bind(settings, secrets, report)
     person = around.out.isatty() or around.err.isatty()
     with open_observers(settings, around.out, person=person) as observers:

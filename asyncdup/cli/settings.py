@@ -20,6 +20,7 @@ class Settings:
         topic: what ``help`` is asked for.
         path: the local folder or file, source or destination by command; empty where the command has none.
         url: the location of the backups; hidden from ``repr`` since it may hold a password (P15).
+        time, count: arguments of the remove commands; empty where the command has none.
         implied: the command was not said but follows from the order of path and URL.
         selection: include and exclude options in command-line order, as (option name without dashes, value or "").
         concurrency: None = four where the backend supports it, else one.
@@ -30,6 +31,7 @@ class Settings:
         memory, spool: None = the engine's defaults (rules S3, S4).
         full_if_older_than: an age ("30D"); ``restore_time``: a point in time.
         restore_ownership: None = owners are restored as far as the privileges go; True = not being able to is an error (P3).
+        sample: per cent of the volumes that ``check`` reads; None = all or nothing, by ``read_data``.
         log_json: a file, or "-" for standard output.
         trace: a file for the Chrome trace; ``metrics_file``: one for Prometheus.
         notices: remarks on the command line that a person should see once.
@@ -40,6 +42,8 @@ class Settings:
     path: str
     url: str = field(repr=False)
     implied: bool
+    time: str
+    count: str
     notices: tuple[str, ...]
 
     archive_dir: str | None
@@ -77,6 +81,11 @@ class Settings:
     restore_ownership: bool | None
     numeric_owner: bool
     force: bool
+
+    read_data: bool
+    sample: float | None
+    repair: bool
+    json: bool
 
     concurrency: int | None
     spool: int | None

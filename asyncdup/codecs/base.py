@@ -81,7 +81,7 @@ class Codec(Protocol):
     def seal(self, path: Path, *, compress: bool = True, refused: Refused | None = None) -> AbstractAsyncContextManager[Sealer]:
         """A sealer that writes ``path`` (0600), which must not exist. Left without ``finish``, it takes the file away again.
 
-        ``refused`` sees to it that a write which the disk refused is made again, and nothing is lost; gpg, which writes by itself, ends.
+        ``refused`` sees to it that a write which the disk refused is made again, and nothing is lost; so for the making of the file.
 
         Several may be open in one task, and be left in any order: the next gpg starts while the last one still works.
 
@@ -183,12 +183,29 @@ class StoredFile:
 @asynccontextmanager
 async def new_file(path: Path, refused: Refused | None = None) -> AsyncGenerator[StoredFile, None]:
     """A file at ``path``, readable by nobody else, which must not exist; deleted at the end unless ``complete`` was set."""
-    stored = StoredFile(path, await in_thread(_create, path), refused)
+    stored = StoredFile(path, await _created(path, refused), refused)
     try:
         yield stored
     finally:
         with anyio.CancelScope(shield=True):
             await in_thread(_let_go, stored)
+
+
+async def _created(path: Path, refused: Refused | None) -> FileIO:
+    """A disk may lack the inode, too."""
+    try:
+        return await in_thread(_create, path)
+    except OSError as error:
+        if refused is None:
+            raise
+        made: list[FileIO] = []
+        try:
+            await refused(error, lambda: made.append(_create(path)))
+        except BaseException:
+            for file in made:  # made, and then we were cancelled
+                await in_thread(_let_go, StoredFile(path, file))
+            raise
+        return made[0]
 
 
 def _create(path: Path) -> FileIO:

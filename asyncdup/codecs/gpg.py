@@ -11,7 +11,6 @@ import os
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
 from io import FileIO
-from itertools import count
 from pathlib import Path
 
 from asyncdup.codecs.base import PIECE, Chunks, Encryption, Refused, Sealed, Sealer, StoredFile, new_file, write_all
@@ -24,7 +23,6 @@ from asyncdup.threads import in_thread
 
 MAX_SMALL = 64 << 20  # bytes of an unpacked object: a manifest of more is none (P9)
 _FINGERPRINTS = (40, 64)  # hex digits of a full one, of version 4 and 5 keys
-_serial = count()
 
 
 class GpgCodec:
@@ -44,10 +42,14 @@ class GpgCodec:
 
     @asynccontextmanager
     async def seal(self, path: Path, *, compress: bool = True, refused: Refused | None = None) -> AsyncGenerator[Sealer, None]:
-        """As the protocol says. gpg runs from the beginning, so entering early hides its start. It writes by itself: ``refused`` is not called."""
+        """As the protocol says. gpg runs from the beginning, so entering early hides its start."""
+        async with new_file(path, refused) as stored, self._seal(stored, compress) as sealer:
+            yield sealer
+
+    @asynccontextmanager
+    async def _seal(self, stored: StoredFile, compress: bool) -> AsyncGenerator[_GpgSealer, None]:
         async with AsyncExitStack() as stack:
-            stored = await stack.enter_async_context(new_file(path))
-            encrypting = Call(_encrypt_command(self._encryption), self._encrypt_passphrase(), stdout=stored.file.fileno())
+            encrypting = Call(_encrypt_command(self._encryption), self._encrypt_passphrase())
             process = await stack.enter_async_context(running(self._encryption, encrypting, self._tempdir))
             signer = await self._start_signer(stack)
             sealer = _GpgSealer(stored, process, signer, deflate=compress and self._compression, level=self._level)
@@ -66,14 +68,14 @@ class GpgCodec:
 
     async def pack(self, data: bytes) -> bytes:
         """As the protocol says."""
-        path = self._tempdir / f"asyncdup-pack-{os.getpid()}-{next(_serial)}"
-        async with self.seal(path) as sealer:
-            await sealer.feed(data)
-            await sealer.finish()
-        try:
-            return await in_thread(path.read_bytes)
-        finally:
-            path.unlink()
+        with await in_thread(unnamed_file, self._tempdir, True) as kept:
+            stored = StoredFile(self._tempdir, FileIO(os.dup(kept.fileno()), "wb"))
+            with stored.file:
+                async with self._seal(stored, True) as sealer:
+                    await sealer.feed(data)
+                    await sealer.finish()
+            kept.seek(0)
+            return kept.read()
 
     async def unpack(self, data: bytes, *, name: str = "an encrypted object") -> bytes:
         """As the protocol says; also a FormatError if it is larger than 64 MiB."""
@@ -111,7 +113,7 @@ class GpgCodec:
             return None
         if self._one_pass is None:
             self._one_pass = await in_thread(self._learn_one_pass)
-        output = stack.enter_context(await in_thread(_temporary, b"", self._tempdir))
+        output = stack.enter_context(await in_thread(unnamed_file, self._tempdir, True))
         call = self._sign_call("--detach-sign", stdin=None, stdout=output.fileno())
         process = await stack.enter_async_context(running(self._encryption, call, self._tempdir))
         return _Signer(process, output, self._one_pass)
@@ -168,7 +170,10 @@ class _Signer:
 
 
 class _GpgSealer:
-    """Pieces -> literal packet -> deflate (in parallel) -> compressed packet -> gpg. Everything after the deflate is done in order."""
+    """Pieces -> literal packet -> deflate (in parallel) -> compressed packet -> gpg -> file. Everything after the deflate is done in order.
+
+    What gpg puts out goes through us: a write that the disk refuses is then ours to make again (S11), and the digest needs no second reading.
+    """
 
     def __init__(self, stored: StoredFile, process: Process, signer: _Signer | None, *, deflate: bool, level: int | None) -> None:
         self._stored = stored
@@ -178,7 +183,9 @@ class _GpgSealer:
         self._literal = Packet(LITERAL, LITERAL_HEAD)
         self._compressed = Packet(COMPRESSED, DEFLATE_HEAD) if deflate else None
         self._begin: Parts = [signer.one_pass] if signer is not None else []
-        self.pipeline: Pipeline[tuple[bytes, Parts]] = Pipeline(self._packed, self._write)
+        self._sha1 = hashlib.sha1(usedforsecurity=False)
+        self._ended = False
+        self.pipeline: Pipeline[tuple[bytes, Parts]] = Pipeline(self._packed, self._write, stored)
 
     @property
     def written(self) -> int:
@@ -222,19 +229,35 @@ class _GpgSealer:
     def _write(self, item: tuple[bytes, Parts], packed: bytes) -> None:
         if self._signer is not None:
             self._signer.process.write(item[0])
-        self._process.write(packed if self._compressed is None else b"".join(self._compressed.feed(packed)))
+        self._keep(self._process.exchange(packed if self._compressed is None else b"".join(self._compressed.feed(packed))))
+
+    def _keep(self, output: bytes) -> None:
+        self._sha1.update(output)
+        self._stored.write(output)
 
     def _end(self) -> Sealed:
+        """May be called again after an OSError."""
+        if not self._ended:
+            output = self._end_gpg()
+            self._ended = True
+            self._keep(output)
+        self._stored.flush()
+        size = self._stored.file.tell()
+        self._stored.file.close()  # here, since a network disk may report a full one only now
+        return Sealed(size, self._sha1.hexdigest())
+
+    def _end_gpg(self) -> bytes:
+        """The last of its output. Raises CodecError, GpgEnded."""
         tail = b"".join((*self._begin, self._literal.finish(), self._signer.signature() if self._signer is not None else b""))
         if self._compressed is not None:
             tail = b"".join(self._compressed.feed(deflate(tail, self._level) + END)) + self._compressed.finish()
-        self._process.write(tail)
+        output = self._process.exchange(tail)
         self._process.end_input()
+        output += self._process.rest()
         outcome = self._process.outcome()
         if outcome.code:
             raise failure(outcome, "encrypt")
-        self._stored.file.close()
-        return _measured(self._stored.path)
+        return output
 
     async def _failure(self, ended: GpgEnded) -> CodecError:
         signing = self._signer is not None and ended.process is self._signer.process
@@ -291,12 +314,6 @@ def _check_signer(outcome: Outcome, name: str, signers: frozenset[str]) -> None:
     if stranger is not None:
         raise SignatureMismatch(f"{name} is signed by the key {stranger[0]}, which is not in the keyring; wanted is {wanted}")
     raise SignatureMismatch(f"{name} is not signed, but must be, by {wanted}")
-
-
-def _measured(path: Path) -> Sealed:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False))
-        return Sealed(file.tell(), digest.hexdigest())
 
 
 def _temporary(data: bytes, tempdir: Path) -> FileIO:

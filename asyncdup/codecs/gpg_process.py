@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +25,8 @@ _COMMON = ("--batch", "--no-tty", "--no-secmem-warning", "--no-armor", "--no-aut
 _SECRET_ENDINGS = ("PASSPHRASE", "PASSWORD")  # of environment variables that are not gpg's business
 _MAX_REPORT = 1 << 20  # bytes of a status or error report that are looked at
 _NOISE = "is not considered for normal use"  # gpg's note on --no-literal
+_BREATH = 0.0005  # seconds: gpg moves 8 KiB at a time, and who followed it at that pace would spend more time than it on system calls
+_IN_MEMORY = getattr(os, "memfd_create", None)
 _SET_PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)
 
 
@@ -65,8 +69,8 @@ class Process:
     """A running gpg. ``start`` it in a thread; ``kill`` works from anywhere and makes every blocking method end."""
 
     def __init__(self, encryption: Encryption, call: Call, tempdir: Path) -> None:
-        self._report = unnamed_file(tempdir)
-        self._status = unnamed_file(tempdir)
+        self._report = unnamed_file(tempdir, small=True)
+        self._status = unnamed_file(tempdir, small=True)
         self._input: FileIO | None = None
         self._output: FileIO | None = None
         theirs: list[int] = []  # descriptors that only gpg needs
@@ -104,6 +108,35 @@ class Process:
             write_all(self._input, data)
         except BrokenPipeError:
             raise GpgEnded(self) from None
+
+    def exchange(self, data: bytes) -> bytes:
+        """Give it ``data``, and take what it has put out meanwhile: who only wrote would wait for one that waits to be read.
+
+        Only for a process with pipes to and from us. Raises GpgEnded if gpg takes no more.
+        """
+        assert self._input is not None and self._output is not None, "its input or output is a file"
+        os.set_blocking(self._input.fileno(), False)
+        os.set_blocking(self._output.fileno(), False)
+        moves = select.poll()
+        moves.register(self._input, select.POLLOUT)
+        moves.register(self._output, select.POLLIN)
+        view, parts = memoryview(data), []
+        while True:
+            try:
+                view = view[self._input.write(view) or 0 :]
+            except BrokenPipeError:
+                raise GpgEnded(self) from None
+            parts.append(self._output.read(PIECE) or b"")
+            if not view:
+                return b"".join(parts)
+            moves.poll()
+            time.sleep(_BREATH)
+
+    def rest(self) -> bytes:
+        """All that it still puts out, once there is no more input."""
+        assert self._output is not None, "its output is a file"
+        os.set_blocking(self._output.fileno(), True)
+        return b"".join(iter(lambda: self.read(PIECE), b""))
 
     def end_input(self) -> None:
         """There is no more input."""
@@ -228,8 +261,11 @@ def _error(line: Sequence[str]) -> int:
     return int(digits) if digits.isdecimal() else 0
 
 
-def unnamed_file(tempdir: Path) -> FileIO:
-    """A file that only who holds its descriptor can read, and that goes with it."""
+def unnamed_file(tempdir: Path, small: bool = False) -> FileIO:
+    """A file that only who holds its descriptor can read, and that goes with it. A ``small`` one is in memory, where the system has such
+    files: what gpg says of a volume must not be lost because the disk of ``tempdir`` is full."""
+    if small and _IN_MEMORY is not None:
+        return FileIO(_IN_MEMORY("asyncdup"), "r+b")
     descriptor, path = tempfile.mkstemp(dir=tempdir)
     os.unlink(path)
     return FileIO(descriptor, "r+b")

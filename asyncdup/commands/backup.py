@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio
 
-from asyncdup.archive import schedule
+from asyncdup.archive import checkpoint, schedule
 from asyncdup.archive.chains import Chain, Collection
 from asyncdup.archive.checkpoint import Journal, RunHead
 from asyncdup.archive.commit import Commit
+from asyncdup.archive.lock import TargetLock
 from asyncdup.archive.owners import Owners
 from asyncdup.archive.pack import Packer
 from asyncdup.archive.produce import CutFileChanged, Producer
@@ -27,16 +29,19 @@ from asyncdup.archive.reading import parse_manifest
 from asyncdup.archive.schedule import Action
 from asyncdup.archive.signatures import live_members
 from asyncdup.archive.statistics import Statistics
+from asyncdup.backends.base import Body, ObjectInfo
 from asyncdup.commands.job import job
+from asyncdup.commands.locking import target_lock
 from asyncdup.commands.options import Control, Options
 from asyncdup.commands.session import Session, hostname, open_session
 from asyncdup.commands.unfinished import Run, Unfinished
-from asyncdup.errors import UsageError
+from asyncdup.errors import DependencyFailed, UsageError
 from asyncdup.events import EventHub, Warning
 from asyncdup.formats import manifest, names, rdiff, volumes
 from asyncdup.formats.names import SetId, parse_names
 from asyncdup.formats.tar import key
 from asyncdup.threads import in_thread, on_loop
+from asyncdup.transfer import Op, Writer
 
 MOST_WAITS = 3  # times for the next second to come
 
@@ -75,8 +80,11 @@ async def backup(
     root = os.fsencode(source)
     async with job(action, source=os.fsdecode(root), target=url, options=options, events=events) as hub:
         await in_thread(_check_source, root)
-        async with open_session(url, options, hub=hub, control=control or Control()) as session:
-            return await _Backup(session, root, action).run()
+        async with (
+            open_session(url, options, hub=hub, control=control or Control()) as session,
+            target_lock(session, action) as lock,
+        ):
+            return await _Backup(session, lock, root, action).run()
 
 
 def _check_source(root: bytes) -> None:
@@ -95,36 +103,61 @@ def _check_source(root: bytes) -> None:
 
 
 class _Backup:
-    def __init__(self, session: Session, root: bytes, action: Action) -> None:
+    def __init__(self, session: Session, lock: TargetLock, root: bytes, action: Action) -> None:
         self.session = session
+        self.lock = lock
         self.options = session.options
         self.root = root
         self.action: Action = action
         self.started = session.options.now()
         self.warnings = 0
+        self.taken: set[str] = set()  # names that are at the target, or may be: a put to any other settles a lost answer by its size (I2)
         self.codec = session.writing_codec()
         self.target_size = volumes.target_size(self.options.volume_size, encrypted=self.codec.encrypted)
 
     async def run(self) -> BackupResult:
-        session, options = self.session, self.options
-        listing = await session.listing()
-        collection = session.collection(listing)
-        unfinished = Unfinished(session, self.action, self._head)
-        await unfinished.look(collection)
-        if not options.force:
-            unfinished.refuse_emptied_target(listing)
-        run = await unfinished.resumable(listing, collection) or await self._fresh(collection)
-        if run.base is not None:
-            await self._prepare_base(run.base)
+        options = self.options
         if options.dry_run:
+            listing = await self.session.listing()
+            run, _ = await self._prepare(listing, self.session.collection(listing))
             return await self._dry(run)
-        await unfinished.clear(run, collection)
+        hasty = False  # the lock was not what we hoped: now it comes first
+        while True:  # what is prepared, and the first volumes that are made, while the lock is on its way hold if nobody wrote meanwhile
+            listing = await self.lock.listing()
+            self.taken.update(listing)
+            collection = self.session.collection(listing)
+            run, unfinished = await self._prepare(listing, collection)
+            if (hasty or run.state is not None or unfinished.has_leftovers(collection)) and not await self.lock.hold(listing):
+                continue
+            hasty = True
+            await unfinished.clear(run, collection)
+            try:
+                return await self._write_all(run, unfinished)
+            except DependencyFailed as error:
+                await self.lock.excuse(error)
+                await in_thread(checkpoint.discard, self.session.cache.path, run.head.end)
+                self.warnings = 0
+
+    async def _write_all(self, run: Run, unfinished: Unfinished) -> BackupResult:
         while True:
             try:
                 return await self._write(run)
             except CutFileChanged:
                 run = await unfinished.take_back(run)
                 self.warnings = 0  # it had hardly begun, and what it met it will meet again
+
+    async def _prepare(self, listing: dict[str, ObjectInfo], collection: Collection) -> tuple[Run, Unfinished]:
+        """What is to be written, by the target as listed. Nothing is written there."""
+        unfinished = Unfinished(self.session, self.action, self._head)
+        await unfinished.look(collection)
+        if not self.options.force:
+            unfinished.refuse_emptied_target(listing)
+        run = await unfinished.resumable(listing, collection) or await self._fresh(collection)
+        if not self.options.dry_run:
+            await self.lock.begin(listing)
+        if run.base is not None:
+            await self._prepare_base(run.base)
+        return run, unfinished
 
     async def _fresh(self, collection: Collection) -> Run:
         options = self.options
@@ -192,9 +225,9 @@ class _Backup:
         if run.state is None:
             journal = await in_thread(Journal.begin, folder, run.head)
         else:
-            journal = await in_thread(Journal.resume, folder, run.state, run.upto)
+            journal = await in_thread(Journal.resume, folder, run.state, run.upto, run.spooled)
         with closing(journal), closing(self._producer(run, journal.sigtar.append, journal.add_lines)) as producer:
-            async with session.engine.writer(session.lane) as writer:
+            async with Writer(self._submit) as writer:
                 packer = Packer(
                     engine=session.engine,
                     writer=writer,
@@ -206,6 +239,7 @@ class _Backup:
                     volume_size=options.volume_size,
                     target=self.target_size,
                     number=run.upto + 1,
+                    spooled=run.unsent,
                 )
                 packer.notes.update({note.number: note for note in run.kept})
                 await packer.run()
@@ -222,8 +256,15 @@ class _Backup:
                 localdir=manifest.localdir_of(self.root),
                 tempdir=session.tempdir,
             )
+            await self.lock.check()
             await commit.run(packer.notes, packer.ops)
         return self._result(run, producer, len(packer.notes), packer.stored_bytes)
+
+    async def _submit(self, name: str, body: Body, *, after: Sequence[Op[Any]] = (), **how: Any) -> Op[Any]:
+        """A put that waits for the lock."""
+        how["absent"] = name not in self.taken
+        self.taken.add(name)
+        return await self.session.engine.submit(self.session.lane, "put", name, body, after=[*after, *self.lock.proof], **how)
 
     async def _dry(self, run: Run) -> BackupResult:
         """Go through the source as a backup would, and store nothing."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asyncdup.archive import sync
@@ -18,11 +18,11 @@ from asyncdup.archive.chains import Chain, Collection, collect
 from asyncdup.archive.selection import Selection
 from asyncdup.archive.walk import Walker
 from asyncdup.backends.base import Backend, ObjectInfo
-from asyncdup.backends.registry import open_backend
+from asyncdup.backends.registry import BackendOptions, open_backend
 from asyncdup.codecs import Codec, codec_for, make_codec
 from asyncdup.commands.control import control_socket
 from asyncdup.commands.options import Control, Options
-from asyncdup.commands.workspace import workspace
+from asyncdup.commands.workspace import Inherited, workspace
 from asyncdup.errors import AsyncdupError
 from asyncdup.events import EventHub, Notice, Warning
 from asyncdup.formats.names import ParsedName, parse_name
@@ -49,6 +49,7 @@ class Session:
     cache: ArchiveDir
     tempdir: Path
     concurrency: int
+    inherited: Inherited
 
     async def listing(self) -> dict[str, ObjectInfo]:
         """The objects at the target, by name."""
@@ -115,7 +116,7 @@ async def open_session(url: str, options: Options, *, hub: EventHub, control: Co
     ``writing``: volumes will be made, so the archive folder is locked and the disk space for them is looked at. A reader needs no lock (P10).
     """
     async with AsyncExitStack() as stack:
-        backend = open_backend(url, options.backend)
+        backend = open_backend(url, _telling(options.backend, hub))
         stack.push_async_callback(backend.aclose)
         cache = ArchiveDir(options.archive_dir or default_base(options.environ), options.name or folder_name(url))
         if writing:
@@ -123,7 +124,8 @@ async def open_session(url: str, options: Options, *, hub: EventHub, control: Co
             stack.callback(cache.unlock)
             stack.callback(cache.sweep)  # what a cancelled step has left; a listing of a local folder
             await in_thread(cache.sweep)
-        tempdir = stack.enter_context(workspace(options.tempdir))
+        inherited = stack.enter_context(closing(Inherited()))
+        tempdir = stack.enter_context(workspace(options.tempdir, cache.path if writing else None))
         concurrency = _concurrency(backend, options)
         if writing:
             concurrency = _fit_to_disk(concurrency, options, tempdir, hub)
@@ -168,7 +170,18 @@ async def open_session(url: str, options: Options, *, hub: EventHub, control: Co
             cache=cache,
             tempdir=tempdir,
             concurrency=concurrency,
+            inherited=inherited,
         )
+
+
+def _telling(options: BackendOptions, hub: EventHub) -> BackendOptions:
+    """What the backend has to say becomes an event, too."""
+
+    def notify(message: str) -> None:
+        options.notify(message)
+        hub.emit(Notice(message=message))
+
+    return replace(options, notify=notify)
 
 
 def hostname() -> str:

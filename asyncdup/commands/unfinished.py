@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from asyncdup.archive import checkpoint, sync
 from asyncdup.archive.chains import BackupSet, Chain, Collection
 from asyncdup.archive.checkpoint import RunHead, State
-from asyncdup.archive.resume import before_cut_file, stored_upto, try_to_open
+from asyncdup.archive.resume import before_cut_file, kept_volumes, try_to_open
 from asyncdup.archive.schedule import Action
 from asyncdup.backends.base import ObjectInfo
 from asyncdup.backends.names import is_temp_name_of
@@ -20,17 +21,26 @@ from asyncdup.threads import in_thread
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The set to be written. ``upto``: the volumes of it that an earlier run has stored and that are kept; ``state``: what its journal says."""
+    """The set to be written. ``upto``: the volumes of it that an earlier run has made and that are kept; ``state``: what its journal says.
+
+    ``spooled``: those of them that are not at the target and are sent from their files in the spool of the earlier run (X5).
+    """
 
     head: RunHead
     base: Chain | None
     state: State | None = None
     upto: int = 0
+    spooled: frozenset[int] = frozenset()
 
     @property
     def kept(self) -> list[checkpoint.VolumeNote]:
         """The volumes that are kept, in their order."""
         return [self.state.volumes[number] for number in range(1, self.upto + 1)] if self.state else []
+
+    @property
+    def unsent(self) -> list[checkpoint.VolumeNote]:
+        """Those of ``kept`` that are sent now."""
+        return [note for note in self.kept if note.number in self.spooled]
 
 
 class Unfinished:
@@ -42,6 +52,7 @@ class Unfinished:
         self._head_of = head_of
         self._states: list[State] = []  # oldest first
         self._writers: set[str] = set()  # dead processes of ours, as we hold the lock
+        self._spools: set[Path] = set()  # folders of runs that journals with our prefixes speak of
         self._foreign: set[int] = set()  # ends of sets with other prefixes: other backups, which go on with them
 
     async def look(self, collection: Collection) -> None:
@@ -51,6 +62,7 @@ class Unfinished:
         self._writers = {writer for state in states for writer in state.writers}
         prefixes = repr(self._session.options.prefixes)
         self._foreign = {state.head.end for state in states if state.head.prefixes != prefixes}
+        self._spools = {folder for state in states if state.head.prefixes == prefixes for folder in _spools(state)}
         self._states = [state for state in states if state.head.prefixes == prefixes and state.head.set_id not in complete]
 
     def refuse_emptied_target(self, listing: Mapping[str, ObjectInfo]) -> None:
@@ -75,12 +87,20 @@ class Unfinished:
         if not self._is_same(head, collection) or (head.type == "inc" and base is None):
             session.notice(f"the unfinished backup of {when} was of another kind: a new one is begun in its place")
             return None
-        run = Run(head, base, state, await stored_upto(state, listing, session.engine, session.lane))
+        for folder in _spools(state):
+            await in_thread(session.inherited.take, folder)  # before its files are looked at: another run might sweep it
+        kept = await kept_volumes(state, listing, session.engine, session.lane)
+        run = Run(head, base, state, kept.upto, kept.spooled)
         if not await self._has_same_passphrase(run):
             session.notice(f"the unfinished backup of {when} has another passphrase: a new one is begun in its place")
             return None
-        session.notice(f"going on with the backup of {when}: {run.upto} of its volumes are at the target")
+        waiting = f", and {len(run.spooled)} wait here to be sent" if run.spooled else ""
+        session.notice(f"going on with the backup of {when}: {run.upto - len(run.spooled)} of its volumes are at the target{waiting}")
         return run
+
+    def has_leftovers(self, collection: Collection) -> bool:
+        """Whether ``clear`` would remove anything at the target."""
+        return bool(collection.unfinished) or any(is_temp_name_of(name, self._writers) for name in collection.temporary)
 
     async def clear(self, run: Run, collection: Collection) -> None:
         """Remove unfinished sets, whoever left them, but for the volumes that are gone on with; and local copies of what is gone.
@@ -90,9 +110,10 @@ class Unfinished:
         session, options = self._session, self._session.options
         folder, journals = session.cache.path, set(self._foreign)
         if run.state is not None:
-            await in_thread(checkpoint.rewind, folder, run.state, run.upto)
+            await in_thread(checkpoint.rewind, folder, run.state, run.upto, run.spooled)
             journals.add(run.head.end)
         await in_thread(lambda: checkpoint.sweep(folder, keep=journals))
+        await in_thread(session.inherited.claim, self._spools, [Path(note.spool) for note in run.unsent])
         for unfinished in collection.unfinished:
             await self._remove(unfinished, run)
         await self._delete([name for name in collection.temporary if is_temp_name_of(name, self._writers)])
@@ -106,9 +127,10 @@ class Unfinished:
         if run.state is None:
             return run
         upto = before_cut_file(run.state, run.upto)
-        await in_thread(checkpoint.rewind, self._session.cache.path, run.state, upto)
+        spooled = frozenset(number for number in run.spooled if number <= upto)
+        await in_thread(checkpoint.rewind, self._session.cache.path, run.state, upto, spooled)
         await self._delete([note.name for note in run.kept[upto:]])
-        return Run(run.head, run.base, run.state, upto)
+        return Run(run.head, run.base, run.state, upto, spooled)
 
     def _is_same(self, head: RunHead, collection: Collection) -> bool:
         if self._action == "full" and head.type != "full":
@@ -124,7 +146,8 @@ class Unfinished:
             return True
         smallest = min(run.kept, key=lambda note: note.size)
         try:
-            await try_to_open(smallest, session.reading_codec(smallest.name), session.engine, session.lane)
+            codec, here = session.reading_codec(smallest.name), smallest.number in run.spooled
+            await try_to_open(smallest, codec, session.engine, session.lane, spooled=here)
         except CodecError as error:
             if session.options.force:
                 return False
@@ -154,3 +177,8 @@ class Unfinished:
 def _base_of(head: RunHead, collection: Collection) -> Chain | None:
     chain, _ = collection.base()
     return chain if head.type == "inc" and chain is not None and chain.end == head.start else None
+
+
+def _spools(state: State) -> set[Path]:
+    """The folders of the runs that made the volumes of ``state``; a volume lies in its run's spool, one folder deeper."""
+    return {Path(note.spool).parent.parent for note in state.volumes.values() if note.spool}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from operator import attrgetter
 from typing import IO, Any
 
 from asyncdup.events import Event
@@ -33,9 +34,18 @@ class JsonLines:
 
 def json_line(event: Event) -> str:
     """``event`` as one line of JSON: its class name under ``event``, then its fields in order."""
-    record = {"event": type(event).__name__}
-    record.update((each.name, getattr(event, each.name)) for each in fields(event))
-    return json.dumps(record, default=_plain, separators=(",", ":"))
+    kind = type(event)
+    names, values = _FIELDS.get(kind) or _FIELDS.setdefault(kind, _fields(kind))
+    return _encode(dict(zip(names, (type(event).__name__, *values(event)), strict=True)))
+
+
+_Fields = tuple[tuple[str, ...], "attrgetter[tuple[Any, ...]]"]  # the names of a line's values, and what takes them from an event
+_FIELDS: dict[type[Event], _Fields] = {}  # looked up once a class: there may be thousands of events a second
+
+
+def _fields(kind: type[Event]) -> _Fields:
+    names = tuple(each.name for each in fields(kind))
+    return ("event", *names), attrgetter(*names)
 
 
 def _plain(value: Any) -> Any:
@@ -44,3 +54,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     return str(value)
+
+
+_encode = json.JSONEncoder(default=_plain, separators=(",", ":")).encode

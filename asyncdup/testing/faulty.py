@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,12 +14,37 @@ from typing import Literal
 
 import anyio
 
-from asyncdup.backends.base import Backend, Body, Capabilities, ObjectInfo, SupportsMove, SupportsPutIfAbsent, SupportsWaitIdle
+from asyncdup.backends.base import (
+    Backend,
+    Body,
+    Capabilities,
+    ObjectInfo,
+    Part,
+    SupportsMove,
+    SupportsParts,
+    SupportsPutIfAbsent,
+    SupportsWaitIdle,
+    Upload,
+)
 from asyncdup.backends.bodies import PipedBody, piped
 from asyncdup.errors import Unsupported
 from asyncdup.testing.faults import Chance, Change, Step
 
-Verb = Literal["list", "stat", "get", "put", "put_if_absent", "move", "delete"]
+Verb = Literal[
+    "list",
+    "stat",
+    "get",
+    "put",
+    "put_if_absent",
+    "move",
+    "delete",
+    "begin_parts",
+    "put_part",
+    "complete_parts",
+    "abort_parts",
+    "list_uploads",
+    "list_parts",
+]
 PASS = Step()
 
 
@@ -144,6 +170,54 @@ class FaultyBackend:
             for _ in range(call.step.times):
                 await self.inner.delete(name)
                 self._changed(name, None)
+
+    async def begin_parts(self, name: str, body: Body) -> str:
+        """A begun upload of which nobody was told stays, as it does at a real server."""
+        inner = self._in_parts()
+        async with self._call("begin_parts", name) as call:
+            for _ in range(call.step.times):
+                upload = await inner.begin_parts(name, body)
+        return upload
+
+    async def put_part(self, name: str, upload: str, number: int, body: Body) -> Part:
+        """As ``inner``, with the body that the step makes of ``body``."""
+        inner = self._in_parts()
+        async with self._call("put_part", name) as call:
+            for _ in range(call.step.times):
+                part = await inner.put_part(name, upload, number, _sent(body, call))
+        return part
+
+    async def complete_parts(self, name: str, upload: str, parts: Sequence[Part], body: Body) -> ObjectInfo:
+        """As ``inner``."""
+        inner = self._in_parts()
+        async with self._call("complete_parts", name) as call:
+            for _ in range(call.step.times):
+                self._changed(name, info := await inner.complete_parts(name, upload, parts, body))
+        return info
+
+    async def abort_parts(self, name: str, upload: str) -> None:
+        """As ``inner``."""
+        inner = self._in_parts()
+        async with self._call("abort_parts", name) as call:
+            for _ in range(call.step.times):
+                await inner.abort_parts(name, upload)
+
+    async def list_uploads(self, prefix: str = "") -> builtins.list[Upload]:
+        """As ``inner``."""
+        inner = self._in_parts()
+        async with self._call("list_uploads", prefix):
+            return await inner.list_uploads(prefix)
+
+    async def list_parts(self, name: str, upload: str) -> builtins.list[Part]:
+        """As ``inner``."""
+        inner = self._in_parts()
+        async with self._call("list_parts", name):
+            return await inner.list_parts(name, upload)
+
+    def _in_parts(self) -> SupportsParts:
+        if not isinstance(self.inner, SupportsParts):
+            raise Unsupported(f"{self.description} puts no objects in parts")
+        return self.inner
 
     async def wait_idle(self) -> None:
         """Of what it wraps."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from asyncdup.backends.base import UNKNOWN_SIZE, Backend, Capabilities, SupportsMove, SupportsPutIfAbsent
+from asyncdup.backends.base import UNKNOWN_SIZE, Backend, Capabilities, Part, SupportsMove, SupportsParts, SupportsPutIfAbsent
 from asyncdup.backends.bodies import CHUNK, BytesBody, PipedBody
 from asyncdup.backends.names import TEMP_PREFIX
 from asyncdup.errors import BadRequest, IntegrityError, NotFound, Precondition, RetryableError
@@ -329,6 +329,60 @@ async def one_of_several_exclusive_puts_wins(site: Site) -> None:
     must(len(winners) == 1, f"{len(winners)} exclusive puts of one name have succeeded")
     must(all(isinstance(error, Precondition) for error in errors if error), f"losers raised {errors}")
     must(await site.read(name) == winners[0], "the object is not the winner's")
+
+
+@_promised(_if_able("parts"))
+async def parts_become_one_object_when_they_are_completed(site: Site) -> None:
+    data, cut = _in_two_parts(site)
+    backend, name = _with_parts(site), site.name("in-parts")
+    body = BytesBody(data, {"sha1": hashlib.sha1(data, usedforsecurity=False).hexdigest()})
+    upload = await backend.begin_parts(name, body)
+    try:
+        last = await backend.put_part(name, upload, 2, BytesBody(data[cut:]))
+        await backend.put_part(name, upload, 1, BytesBody(bytes(cut)))
+        first = await backend.put_part(name, upload, 1, BytesBody(data[:cut]))
+        must((first.number, first.size, last.number, last.size) == (1, cut, 2, len(data) - cut), f"parts are {first} and {last}")
+        must(await backend.list_parts(name, upload) == [first, last], "the parts are not listed as they were put")
+        must((name, upload) in [each[:2] for each in await backend.list_uploads(name)], "an unfinished upload is not listed")
+        must(name not in await site.listed(), "an object is there before its parts were completed")
+        info = await backend.complete_parts(name, upload, [first, last], body)
+    finally:
+        await backend.abort_parts(name, upload)
+    must(info.name == name and info.size == len(data), f"completing {len(data)} bytes returned {info}")
+    must(await site.read(name) == data, "an object in parts came back changed")
+    must(not await backend.list_uploads(name), "a completed upload is still listed")
+    async with expecting(NotFound, "completing an upload again"):
+        await backend.complete_parts(name, upload, [first, last], body)
+
+
+@_promised(_if_able("parts"))
+async def an_upload_that_was_given_up_is_gone(site: Site) -> None:
+    data, cut = _in_two_parts(site)
+    backend, name = _with_parts(site), site.name("given-up")
+    upload = await backend.begin_parts(name, BytesBody(data))
+    part: Part = await backend.put_part(name, upload, 1, BytesBody(data[:cut]))
+    for _ in range(2):
+        await backend.abort_parts(name, upload)
+    must(not await backend.list_uploads(name), "an upload that was given up is still listed")
+    must(name not in await site.listed(), "an upload that was given up has left an object")
+    async with expecting(NotFound, "a part of an upload that was given up"):
+        await backend.put_part(name, upload, 2, BytesBody(data[cut:]))
+    async with expecting(NotFound, "the parts of an upload that was given up"):
+        await backend.list_parts(name, upload)
+    async with expecting(NotFound, "completing an upload that was given up"):
+        await backend.complete_parts(name, upload, [part], BytesBody(data[:cut]))
+
+
+def _with_parts(site: Site) -> SupportsParts:
+    must(isinstance(site.backend, SupportsParts), "parts are promised, but their methods are missing")
+    return site.backend  # type: ignore[return-value]  # just looked at
+
+
+def _in_two_parts(site: Site) -> tuple[bytes, int]:
+    """The smallest object of two parts, and where the second begins."""
+    limits = site.backend.capabilities().parts
+    cut = max(limits.least, 1000) if limits else 0
+    return pattern(cut + 7), cut
 
 
 @_promised(_if_able("server_move"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import anyio
@@ -52,8 +53,8 @@ class SlowBackend:
         return self.inner.description
 
     def capabilities(self) -> Capabilities:
-        """Of what it wraps."""
-        return self.inner.capabilities()
+        """Of what it wraps, but for parts (Q5): a link is tried out with whole objects."""
+        return replace(self.inner.capabilities(), parts=None)
 
     def supports_concurrency(self) -> bool:
         """As what it wraps."""

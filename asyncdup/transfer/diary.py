@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from asyncdup.events import Blocked, EpisodeClosed, EpisodeOpened, Event, GateChanged, Notice, Unblocked
-from asyncdup.transfer.failure import Failure, describe
+from asyncdup.transfer.failure import Failure, explain
 from asyncdup.transfer.gate import Action, GateState, State
 
 
@@ -77,4 +77,4 @@ class Diary:
             self._emit(EpisodeClosed(lane=self._name, episode=self.episode_id(before), by=by, waited=waited))
 
     def _cause(self) -> str:
-        return describe(self.failure.root) if self.failure else "no failure known"
+        return explain(self.failure) if self.failure else "no failure known"

@@ -7,7 +7,6 @@ volumes in the spool are on their way to the target their leaving frees room by 
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,21 +51,6 @@ class SpoolDisk:
             raise refused
         if not await self._as_sends_free_room(again):
             await self._at_gate(again, needed)
-
-    async def wait_for(self, size: int) -> None:
-        """Return when ``size`` bytes are free: for a writer that cannot repeat a write. In mode ``fail`` it is left to try."""
-        if self.gate.policy.mode == "fail":
-            return
-
-        def look() -> None:
-            status = os.statvfs(self._folder)
-            if status.f_bavail * status.f_frsize < size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        try:
-            await in_thread(look)
-        except OSError as error:
-            await self.repeat(error, look, needed=size)
 
     async def _as_sends_free_room(self, again: Callable[[], None]) -> bool:
         """Try whenever something has left the spool, as long as anything is about to; whether it succeeded."""

@@ -294,12 +294,15 @@ class Engine:
         self.pacing.set(upload=upload, download=download, requests=requests)
 
     def drain(self) -> None:
-        """Take nothing new: ``submit`` and ``spool.new`` raise Drained; what was accepted is finished (X3). Idempotent."""
+        """Take nothing new: ``submit`` and ``spool.new`` raise Drained; what was accepted is finished (X3), but the operator is not waited for:
+        what a lane in WAITING holds fails with Drained once nothing of it is in flight. Idempotent."""
         if self._drained is None:
             self._drained = Drained("the engine finishes what it has and takes nothing new")
             self.spool.room.close(self._drained)
             for lane in self._lanes.values():
                 lane.backlog.close(self._drained)
+            for gate in self._gates():
+                gate.drain()
 
     def refuse_if_drained(self) -> None:
         """Raise Drained after ``drain``: for a producer of what could not be submitted any more."""
@@ -364,6 +367,8 @@ class Engine:
         gate.rates = Rates(self.pacing.rates)
         for why in self._pauses:
             gate.pause(why)
+        if self._drained is not None:
+            gate.drain()
         return Lane(backend, gate, Room("memory", items=BACKLOG, size=settings.memory, emit=emit), inline=wanted == 0)
 
     def _spawn_linger(self, backend: Backend) -> Callable[[Gate, Permit, Failure | None], object] | None:

@@ -103,6 +103,17 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def explain(failure: Failure) -> str:
+    """One line for the operator: what the backend makes of it, and the root cause where that says more.
+
+    The root cause alone may say nothing: OpenSSH's answer on a full disk is "Failure".
+    """
+    said, root = str(failure.error).strip(), str(failure.root).strip()
+    if failure.error is failure.root or not said or isinstance(failure.error, ExceptionGroup):
+        return describe(failure.root)
+    return said if root and root in said else f"{said}: {describe(failure.root)}"
+
+
 def _leaves(error: Exception) -> Iterator[Exception]:
     if isinstance(error, ExceptionGroup):
         for member in error.exceptions:

@@ -25,7 +25,7 @@ from anyio.abc import TaskGroup
 from asyncdup.errors import UsageError
 from asyncdup.events import EpisodeContinues, Event, Notice
 from asyncdup.threads import in_thread
-from asyncdup.transfer.failure import describe
+from asyncdup.transfer.failure import describe, explain
 from asyncdup.transfer.gate import State
 from asyncdup.transfer.hook import run_hook
 from asyncdup.transfer.lane import Gate
@@ -338,7 +338,7 @@ class _Wait:
             "since": self._intervention.now(),
             "backend": self._gate.name,
             "class": failure.kind if failure else "",
-            "message": describe(failure.root) if failure else "",
+            "message": explain(failure) if failure else "",
             "hint": (failure.hint if failure else None) or "",
             "attempts": self._gate.attempts,
             "resume": list(self._gate.diary.ways),

@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 
 from asyncdup.backends.base import Backend
-from asyncdup.errors import BackendError, InterruptedByOperator, LaneUnavailable, NotFound, Precondition
+from asyncdup.errors import BackendError, Drained, InterruptedByOperator, LaneUnavailable, NotFound, Precondition
 from asyncdup.events import Event
 from asyncdup.transfer import gate as table
 from asyncdup.transfer.diary import Diary
@@ -92,10 +92,13 @@ class Gate:
         self._waiters: list[_Waiter] = []  # in order of rank
         self._running: set[Permit] = set()
         self._probe: Permit | None = None  # the one attempt of PROBING; an earlier probe may still run, and is none any more
+        self._ending: set[Permit] = set()  # attempts that were told to end and have not yet: a probe beside one would be a second
         self._lingering: set[str] = set()  # names whose abandoned call may still write
         self._streak = Streak()
         self._changed = anyio.Event()
         self._widened = -math.inf
+        self._draining = False
+        self._left_waiting = False  # it has stopped since a drain does not wait for the operator
 
     # What one may ask
 
@@ -154,19 +157,25 @@ class Gate:
         """Take the pause ``why`` away."""
         self._step(table.Unpaused(why), why)
 
+    def drain(self) -> None:
+        """Wait for the operator no more: in WAITING, now or later, what is in flight ends, and what waits is refused with Drained (X3)."""
+        self._draining = True
+        self._review()
+
     def close(self, by: str = "end") -> None:
         """The lane ends; an open episode is closed (G9)."""
         self._step(table.Closed(), by)
 
     def suspended(self) -> None:
         """The machine has slept: what runs ends, which counts as no failure, and one probe goes first (T6)."""
-        self._step(table.Suspended(), "suspend")
         self.interrupt()
+        self._step(table.Suspended(), "suspend")
 
     def interrupt(self) -> None:
         """What runs ends now, which counts as no failure; it is begun again when the gate lets it."""
         for permit in tuple(self._running):
             if permit.interrupt is not None:
+                self._ending.add(permit)
                 permit.interrupt()
 
     def set_limit(self, limit: int) -> None:
@@ -187,8 +196,10 @@ class Gate:
         bisect.insort(self._waiters, waiter, key=_rank)
         try:
             self._review()
-            while waiter.permit is None:
-                if self.state is State.STOPPED:
+            while True:
+                if waiter.permit is not None and self._was_closed(waiter.permit):
+                    self._put_back(waiter, waiter.permit)
+                if waiter.permit is not None or self.state is State.STOPPED:
                     break
                 await self._wait(waiter)
             await anyio.lowlevel.checkpoint_if_cancelled()  # no attempt starts after a cancel (C5)
@@ -208,6 +219,7 @@ class Gate:
         """The attempt, or the call that it left behind, is over."""
         self._lingering.discard(permit.ticket.name)
         self._running.discard(permit)
+        self._ending.discard(permit)
         self._memory.give(permit.memory)
         self._review()
 
@@ -217,7 +229,11 @@ class Gate:
             self.release(permit)
         else:
             self._lingering.add(permit.ticket.name)
+            self._ending.discard(permit)
+            permit.interrupt = None
             self._spawn_linger(self, permit, failure)
+            self._review()
+            self._leave_if_drained()
 
     def succeeded(self, permit: Permit) -> None:
         """The attempt got its answer."""
@@ -316,6 +332,21 @@ class Gate:
         if self.state is State.BACKOFF and anyio.current_time() >= self._table.until:
             self._step(table.BackoffOver())
 
+    def _was_closed(self, permit: Permit) -> bool:
+        """Whether the gate has closed since it gave ``permit``: between that and the op's turn of the loop another attempt may have failed."""
+        if self._table.pauses or self.state is State.STOPPED:
+            return True
+        if self.state is State.RUNNING or permit is self._probe:
+            return False
+        return not self._table.space or permit.ticket.verb in NEEDS_ROOM
+
+    def _put_back(self, waiter: _Waiter, permit: Permit) -> None:
+        """It waits again, unless what its permit frees lets it in at once."""
+        waiter.permit = None
+        bisect.insort(self._waiters, waiter, key=_rank)
+        self._lose_probe(permit)
+        self.release(permit)
+
     def _withdraw(self, waiter: _Waiter) -> None:
         if waiter.permit is not None:
             self._lose_probe(waiter.permit)
@@ -340,9 +371,17 @@ class Gate:
             if not self._memory.take(ticket.memory, self):
                 break  # nobody overtakes: a large object would wait for ever behind small ones
             self._grant(waiter)
+        self._leave_if_drained()
+
+    def _leave_if_drained(self) -> None:
+        """What an abandoned call may still do (T5) is not waited for: nobody knows when it returns."""
+        in_flight = any(permit.ticket.name not in self._lingering for permit in self._running)
+        if self._draining and self.state is State.WAITING and not in_flight:
+            self._left_waiting = True
+            self._step(table.Closed(), "drain")
 
     def _admits(self, ticket: Ticket) -> bool:
-        if ticket.name in self._lingering:
+        if ticket.name in self._lingering or (self._ending and self.state is State.PROBING):
             return False
         if self.serial:
             return table.may_start(self._table, ticket.verb, running=len(self._running), limit=1)
@@ -365,16 +404,19 @@ class Gate:
 
     def refusal(self, ticket: Ticket) -> Exception:
         """What an op raises at a lane that has stopped: its own root cause, or LaneUnavailable from the lane's if it was never tried (B5);
-        InterruptedByOperator if the operator or the time limit stopped it (R1, G8)."""
+        InterruptedByOperator if the operator or the time limit stopped it (R1, G8); Drained if a drain found it waiting (X3)."""
         cause = ticket.last or self.diary.failure
         hint, root = (cause.hint, cause.root) if cause else (None, None)
-        refused: BackendError | InterruptedByOperator
+        refused: BackendError | InterruptedByOperator | Drained
+        where = self.name or "the backend"
         if self._table.aborted:
-            refused = InterruptedByOperator(f"{ticket} on {self.name or 'the backend'}: stopped by the operator", hint=hint)
+            refused = InterruptedByOperator(f"{ticket} on {where}: stopped by the operator", hint=hint)
+        elif self._left_waiting:
+            refused = Drained(f"{ticket} on {where}: told to end while it waited for the operator", hint=hint)
         elif ticket.last is not None:
             return ticket.last.root
         else:
-            refused = LaneUnavailable(f"{ticket} was not tried: {self.name or 'the backend'} has given up", hint=hint)
+            refused = LaneUnavailable(f"{ticket} was not tried: {where} has given up", hint=hint)
             if cause and isinstance(cause.error, BackendError):
                 refused.exit_code = cause.error.exit_code
         refused.__cause__ = root

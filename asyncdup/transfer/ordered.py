@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from asyncdup.backends.base import Body, ObjectInfo, SupportsLocalFiles
 from asyncdup.errors import Drained, IntegrityError
@@ -128,6 +129,7 @@ class OrderedReader(Generic[Out]):
         head = self._ops[0]
         self._promote(head)
         await head.wait()
+        await anyio.lowlevel.checkpoint_if_cancelled()  # one that is there already is not given out after a cancel (C5)
         self._ops.popleft()
         if head.error is None:
             self._held = head.value

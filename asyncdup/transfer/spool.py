@@ -39,23 +39,22 @@ class Spool:
         gate = new_gate(f"the disk at {mounted}")
         return cls(folder, room, SpoolDisk(folder, room, gate, emit))
 
-    async def new(self, size_estimate: int, *, whole: bool = False) -> SpoolFile:
+    async def new(self, size_estimate: int) -> SpoolFile:
         """Room for a file of about ``size_estimate`` bytes; waits while the bound is reached.
 
-        The bound gives way when waiting could not help, since nothing in the spool is about to be stored. ``whole``: who writes it cannot use
-        ``write_again``, so the disk has to have room for all of it.
+        The bound gives way when waiting could not help, since nothing in the spool is about to be stored.
 
         Raises:
             Drained: the engine takes nothing new.
         """
         place = await self.room.take(size_estimate, may_overrun=lambda: not self.room.leaving)
-        try:
-            if whole:
-                await self.disk.wait_for(size_estimate)
-        except BaseException:
-            self.room.give(place)
-            raise
         return self._file(place)
+
+    async def adopt(self, path: Path, size: int, digests: Mapping[str, str]) -> SpoolBody:
+        """A whole file of an earlier run as one of ours, where it is: removed when it is stored or given up. Waits and raises as ``new``."""
+        place = await self.room.take(size, may_overrun=lambda: not self.room.leaving)
+        self._files.add(path)
+        return SpoolFile(self, path, place).seal(size, digests)
 
     async def for_reading(self, size_estimate: int, ticket: Ticket) -> SpoolFile:
         """As ``new``, for an object that is fetched. The one that its consumer waits for is let in beyond the bound: else two consumers
@@ -145,6 +144,10 @@ class SpoolBody:
     def open(self, start: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Chunks from byte ``start``."""
         return self._body.open(start)
+
+    async def digest(self, kind: str) -> str | None:
+        """As the file's."""
+        return await self._body.digest(kind)
 
     async def release(self) -> None:
         """The body is stored, or will never be: its file and its room are freed. Idempotent."""

@@ -10,7 +10,7 @@ import pytest
 
 from asyncdup.archive.checkpoint import RunHead, State, VolumeNote
 from asyncdup.archive.produce import Bound, Cut
-from asyncdup.archive.resume import before_cut_file, stored_upto, try_to_open
+from asyncdup.archive.resume import before_cut_file, kept_volumes, try_to_open
 from asyncdup.backends.base import UNKNOWN_SIZE, ObjectInfo
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.memory import MemoryBackend
@@ -56,8 +56,8 @@ async def upto(journal: State, target: dict[int, bytes], tmp_path: Path, *, size
         listing = {info.name: info for info in await engine.list(lane)}
         if not sizes_known:
             listing = {name: ObjectInfo(name, UNKNOWN_SIZE) for name in listing}
-        found = await stored_upto(journal, listing, engine, lane)
-    return found, backend.names("get")
+        found = await kept_volumes(journal, listing, engine, lane)
+    return found.upto, backend.names("get")
 
 
 @pytest.mark.parametrize(

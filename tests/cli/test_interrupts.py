@@ -19,7 +19,7 @@ class Steered:
     def drain(self) -> None:
         self.done.append("drain")
 
-    def resume(self) -> None:
+    def resume(self, by: str = "api") -> None:
         self.done.append("resume")
 
 

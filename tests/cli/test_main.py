@@ -34,7 +34,7 @@ class Idle:
     def drain(self) -> None:
         raise AssertionError
 
-    def resume(self) -> None:
+    def resume(self, by: str = "api") -> None:
         raise AssertionError
 
 

@@ -59,7 +59,7 @@ def test_the_order_of_path_and_url_implies_the_command(words: list[str], command
 @pytest.mark.parametrize("word", [word for command in COMMANDS if command.served for word in (command.name, *command.aliases)])
 def test_every_command_and_alias_is_understood(word: str) -> None:
     (command,) = [each for each in COMMANDS if word in (each.name, *each.aliases)]
-    words = {"path": "p", "url": URL}
+    words = {"path": "p", "url": URL, "time": "3D", "count": "2"}
 
     settings = parse([word, *(words[name] for name in command.arguments)])
 
@@ -214,8 +214,16 @@ def test_what_duplicity_dropped_gets_its_successor(name: str) -> None:
         ([], "nothing to do", "asyncdup backup PATH URL, asyncdup restore URL PATH, or asyncdup help"),
         (["bakcup", "src", URL], "'bakcup' is no command", "did you mean backup?"),
         (["a", "b"], "'a' is no command", "asyncdup PATH URL backs up; a URL is written scheme://place"),
-        (["cleanup", URL], "cleanup is not in this version of asyncdup yet", "duplicity works on the same archives"),
-        (["ro", "1Y", URL], "remove-older-than is not in this version of asyncdup yet", "duplicity works on the same archives"),
+        (
+            ["ro", URL],
+            "remove-older-than wants TIME URL, and got 1 argument",
+            "asyncdup remove-older-than TIME URL; a folder of that name is written ./ro",
+        ),
+        (
+            ["ra", URL, "2"],
+            "remove-all-but-n-full wants COUNT URL, and file://... is no count",
+            "the other way round: asyncdup remove-all-but-n-full COUNT URL",
+        ),
         (["full", "src"], "full wants PATH URL, and got 1 argument", "asyncdup full PATH URL"),
         (["restore", "dst", URL], "restore wants URL PATH, and 'dst' is no url", "the other way round: asyncdup restore URL PATH"),
         (["full", "a", "b"], "full wants PATH URL, and 'b' is no url", "a URL is written scheme://place, a local one file:///folder"),
@@ -302,7 +310,7 @@ def test_help_and_version_are_found_wherever_they_stand(words: list[str], comman
 
 def test_settings_and_table_name_the_same_fields() -> None:
     """One default for each field, and it stands in the table."""
-    arguments = {"command", "topic", "path", "url", "implied", "notices"}
+    arguments = {"command", "topic", "path", "url", "implied", "notices", "time", "count"}
 
     fields = {field.name for field in dataclasses.fields(Settings)}
 

@@ -21,7 +21,7 @@ from asyncdup.cli.main import main
 
 class Steered:
     def drain(self): print("drain", flush=True)
-    def resume(self): print("resume", flush=True)
+    def resume(self, by): print("resume", flush=True)
 
 async def run(*, events, control):
     print("ready", flush=True)

@@ -13,7 +13,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -47,23 +47,33 @@ class State:
     before: str
     power: bool
     folders: tuple[Content, ...]
+    spool: Content = field(default_factory=dict)  # by their paths below the temporary folder; never flushed, so a power cut leaves none
 
     def __str__(self) -> str:
         return f"{'power cut' if self.power else 'kill'} {self.number} before {self.before}"
 
-    def lay_out(self, *folders: Path) -> None:
-        """Make ``folders`` be as they were then."""
+    def lay_out(self, *folders: Path, tempdir: tuple[Path, Path] | None = None) -> None:
+        """Make ``folders``, the archive folder last, be as they were then. ``tempdir``: that of the watched run, and the one to have instead."""
         for folder, content in zip(folders, self.folders, strict=True):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             for name, kept in content.items():
-                (folder / name).write_bytes(kept.data)
+                data = kept.data
+                if tempdir is not None and name.startswith("asyncdup-journal-"):
+                    data = data.replace(*(f'"{path}/asyncdup-run-'.encode() for path in tempdir))
+                (folder / name).write_bytes(data)
+        for name, kept in self.spool.items() if tempdir is not None else ():
+            path = tempdir[1] / name
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.write_bytes(kept.data)
+            (path.parents[1] / "archive-folder").write_bytes(os.fsencode(folders[-1]))
 
 
 class Disk:
     """Watches ``folders``. ``states``: what was seen, each once."""
 
-    def __init__(self, *folders: Path) -> None:
+    def __init__(self, *folders: Path, tempdir: Path | None = None) -> None:
+        self._tempdir = tempdir
         self.states: list[State] = []
         self._folders = folders
         self._seen: set[str] = set()
@@ -163,6 +173,15 @@ class Disk:
             return {}
         return {path.name: self._content(path) for path in sorted(folder.iterdir()) if path.name != "lockfile"}
 
+    def _spool(self) -> Content:
+        if self._tempdir is None:
+            return {}
+        found: Content = {}
+        for path in sorted(self._tempdir.glob("asyncdup-run-*/asyncdup-*/*")):
+            with suppress(FileNotFoundError):  # the loop removes one while a thread looks
+                found[str(path.relative_to(self._tempdir))] = Kept(path.read_bytes())
+        return found
+
     def _content(self, path: Path) -> Kept:
         status = path.stat()
         key = status.st_size, status.st_mtime_ns
@@ -186,7 +205,8 @@ class Disk:
                 digest.update(_lasting(name).encode() + b"\0" + kept.digest)
         if (seen := digest.hexdigest()) not in self._seen:
             self._seen.add(seen)
-            self.states.append(State(self._calls, _lasting(before), power, folders))
+            spool = {} if power else self._spool()
+            self.states.append(State(self._calls, _lasting(before), power, folders, spool))
 
 
 def _path(descriptor: int) -> Path:

@@ -13,15 +13,28 @@ from pathlib import Path
 
 WAIT = 60.0  # seconds for something to happen that must
 
-# A target on the local disk that answers as late as a far one, so that there is time to stop a run in the middle of a transfer.
+# A target on the local disk that answers as late as a far one, so that there is time to stop a run in the middle of a transfer;
+# if it would take for ever, then only for volumes.
 _FAR = """
 import sys
 from asyncdup.backends.local import from_url
 from asyncdup.backends.registry import register_backend
 from asyncdup.cli.main import main
+from asyncdup.testing.faults import Hang
+from asyncdup.testing.faulty import FaultyBackend
 from asyncdup.testing.slow import SlowBackend
 
-register_backend("far", lambda location, options: SlowBackend(from_url(location, options), latency=latency))
+
+
+def far(location, options):
+    if latency < float("inf"):
+        return SlowBackend(from_url(location, options), latency=latency)
+    stuck = FaultyBackend(from_url(location, options))
+    stuck.script("put", *[Hang()] * 99, name="*.difftar*")
+    return stuck
+
+
+register_backend("far", far)
 latency = float(sys.argv.pop(1))
 sys.exit(main())
 """

@@ -7,18 +7,21 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import pytest
 
 from asyncdup.backends.registry import BackendOptions
 from asyncdup.commands.backup import backup
-from asyncdup.commands.options import Options
+from asyncdup.commands.options import Control, Options
 from asyncdup.commands.restore import restore
 from asyncdup.commands.verify import verify
 from asyncdup.events import EpisodeClosed, EpisodeOpened, Event, EventHub, RetryScheduled, VolumeStored
 from asyncdup.transfer import RetryPolicy
 from tests.network.conftest import Place, Sshd
+
+E = TypeVar("E", bound=Event)
 
 pytestmark = [pytest.mark.realtime, pytest.mark.slow]
 
@@ -33,9 +36,11 @@ class Job:
         self.folder = folder
         self.url = f"sftp://{server.user}@127.0.0.1:{server.port}/{path}"
         self.seen: list[Event] = []
-        self.when_stored: Callable[[], None] = lambda: None  # called once, in the middle of the first volume's end
+        self.when_stored: Callable[[], None] = lambda: None  # called once, in the middle of the end of volume ``stored_at``
+        self.stored_at = 1
+        self.control = Control(signals=True, socket=True)
         self._options = options
-        self._backend = BackendOptions(known_hosts=server.keys.known_hosts, ssh_options=(f"-F none -i {server.keys.user}",), timeout=20.0)
+        self.backend = BackendOptions(known_hosts=server.keys.known_hosts, ssh_options=(f"-F none -i {server.keys.user}",), timeout=20.0)
         self._time = 1_700_000_000
         self._rng = random.Random(3)
         self.source.mkdir()
@@ -58,17 +63,17 @@ class Job:
             "tempdir": self.folder,
             **self._options,
         }
-        return Options(backend=self._backend, now=lambda: now, **settings)  # type: ignore[arg-type]
+        return Options(backend=self.backend, now=lambda: now, **settings)  # type: ignore[arg-type]
 
     async def back_up(self) -> None:
         hub = EventHub(wall=lambda: 0.0, clock=anyio.current_time)
         hub.on_event(self._on_event)
         with anyio.fail_after(60):
-            await backup(self.source, self.url, self.options(), events=hub)
+            await backup(self.source, self.url, self.options(), events=hub, control=self.control)
 
     def _on_event(self, event: Event) -> None:
         self.seen.append(event)
-        if isinstance(event, VolumeStored) and self.count(VolumeStored) == 1:
+        if isinstance(event, VolumeStored) and self.count(VolumeStored) == self.stored_at:
             self.when_stored()
 
     async def check(self) -> None:
@@ -80,8 +85,11 @@ class Job:
         }
         assert (await verify(self.url, self.source, self.options())).differences == 0
 
+    def of(self, kind: type[E]) -> list[E]:
+        return [event for event in self.seen if isinstance(event, kind)]
+
     def count(self, kind: type[Event]) -> int:
-        return sum(isinstance(event, kind) for event in self.seen)
+        return len(self.of(kind))
 
 
 @pytest.mark.parametrize("concurrency", [0, 1, 5])

@@ -1,9 +1,14 @@
-"""Small doubles of the engine's tests: a backend that sleeps, a record of events, spooled bodies."""
+"""Small doubles of the engine's tests: a backend that sleeps, a record of events, spooled bodies.
+
+The module beside this one is imported as ``transfer.world``: test folders are no packages.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import anyio
@@ -14,6 +19,10 @@ from asyncdup.events import Event, EventHub
 from asyncdup.testing.faulty import FaultyBackend
 from asyncdup.testing.slow import SlowBackend
 from asyncdup.transfer import Engine, SpoolBody
+
+TESTS = Path(__file__).parents[1]
+if str(TESTS) not in sys.path:
+    sys.path.insert(0, str(TESTS))
 
 E = TypeVar("E", bound=Event)
 

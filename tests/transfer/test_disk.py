@@ -7,7 +7,6 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -16,7 +15,7 @@ import pytest
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.errors import InterruptedByOperator
 from asyncdup.events import Blocked, EpisodeClosed, EpisodeOpened, GateChanged, OpSucceeded, Unblocked
-from asyncdup.transfer import Intervention, ReadRequest, RetryPolicy, disk, download, open_engine
+from asyncdup.transfer import Intervention, ReadRequest, RetryPolicy, download, open_engine
 from asyncdup.transfer.disk import mount_point
 from asyncdup.transfer.gate import State
 
@@ -159,30 +158,6 @@ async def test_g8_the_time_limit_holds_for_the_disk_too(tmp_path: Path) -> None:
             await file.write_again(full.error(), full.write)
 
     assert 50 <= anyio.current_time() <= 52
-
-
-async def test_s11_who_cannot_repeat_a_write_waits_for_room_beforehand(log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Encrypted volumes: gpg writes them by itself."""
-    free = [10]
-
-    class Status:
-        f_frsize = 1
-
-        @property
-        def f_bavail(self) -> int:
-            return free[0]
-
-    monkeypatch.setattr(disk.os, "statvfs", lambda folder: Status())
-    async with open_engine(policy=HOLD, events=log.hub, spool_dir=tmp_path) as engine:
-        await (await engine.spool.new(10, whole=True)).discard()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(engine.spool.new, 11, whole=True))
-            await anyio.sleep(10)
-            assert engine.statistics().spool_files == 1 and log.of(EpisodeOpened)
-            free[0] = 11
-            engine.resume()
-
-    assert len(log.of(EpisodeOpened)) == 1
 
 
 @pytest.mark.parametrize("ranged", [True, False])

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from asyncdup.errors import NotFound, OperatorError, RetryableError
-from asyncdup.transfer.failure import add_note, classify, root_cause
+from asyncdup.transfer.failure import add_note, classify, explain, root_cause
 
 
 def raised(error: BaseException, cause: BaseException | None = None, *, explicit: bool = True) -> BaseException:
@@ -142,3 +142,23 @@ def test_c7_a_note_is_added_once() -> None:
     add_note(error, "tried")
 
     assert error.__notes__ == ["tried"]
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "told"),
+    [
+        (OperatorError("no login"), None, "OperatorError: no login"),
+        (OperatorError("cannot write: Failure: no space left"), OSError("Failure"), "cannot write: Failure: no space left"),
+        (OperatorError("no login"), OSError("key refused"), "no login: OSError: key refused"),
+        (OperatorError("no login"), EOFError(), "no login: EOFError"),
+        (OperatorError(), OSError("key refused"), "OSError: key refused"),
+    ],
+)
+def test_n2_the_operator_is_told_what_the_backend_makes_of_it_and_what_lies_behind(
+    error: Exception, cause: Exception | None, told: str
+) -> None:
+    """A root cause alone may say nothing: OpenSSH answers "Failure" when its disk is full."""
+    error.__cause__ = cause
+    failure = classify(error)
+
+    assert failure is not None and explain(failure) == told
