@@ -129,6 +129,11 @@ def format_duration(seconds: float) -> str:
     return f"{days}d{hour:02}h"
 
 
+def counted(count: int, thing: str) -> str:
+    """``1 volume``, ``2 volumes``, ``1,000 volumes``."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def _instant(text: str, now: int) -> int | None:
     if text == "now":
         return now

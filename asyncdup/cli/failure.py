@@ -22,9 +22,11 @@ def single(error: BaseException) -> BaseException:
 def failure_lines(error: BaseException, verbosity: int) -> Iterator[str]:
     """``asyncdup: message`` and, if there is one, the hint below it. The traceback of what nobody foresaw is shown at -v9."""
     yield f"asyncdup: {printable(_message(error))}"
-    yield from (f"  {printable(note)}" for note in getattr(error, "__notes__", ())[:_MOST_NOTES])
+    notes = getattr(error, "__notes__", ())[:_MOST_NOTES]
+    yield from (f"  {printable(note)}" for note in notes)
     if isinstance(error, AsyncdupError) and error.hint:
-        yield f"  {printable(error.hint)}"
+        if not any(error.hint in note for note in notes):
+            yield f"  {printable(error.hint)}"
     elif not isinstance(error, (AsyncdupError, OSError)) and not is_root_cause(error) and verbosity < _TRACEBACK:
         yield "  this is a defect of asyncdup; -v9 shows where it happened"
     if verbosity >= _TRACEBACK:

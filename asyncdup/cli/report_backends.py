@@ -54,6 +54,8 @@ def check_backend_lines(found: BackendReport) -> Iterator[str]:
     for rates in found.rates:
         yield f"  {rates.in_flight:>9}  {_rate(rates.up):>12}  {_rate(rates.down):>12}"
     yield ""
+    for name, seen in found.lacking:
+        yield f"  not offered by this server: {name} ({seen})"
     for name, seen in found.broken:
         yield f"  BROKEN  {name}: {seen}"
     kept, all_ = len(found.passed), len(found.passed) + len(found.broken)
@@ -65,7 +67,8 @@ def check_backend_json(found: BackendReport) -> str:
     """The report in one line; ``rtt`` in seconds, rates in bytes per second."""
     content: dict[str, Any] = dataclasses.asdict(found)
     content["capabilities"]["parts"] = found.capabilities.parts and found.capabilities.parts._asdict()
-    content["broken"] = [{"promise": name, "seen": seen} for name, seen in found.broken]
+    for kind in ("broken", "lacking"):
+        content[kind] = [{"promise": name, "seen": seen} for name, seen in content[kind]]
     return json.dumps(content)
 
 

@@ -11,7 +11,7 @@ from asyncdup.commands.check import CheckResult
 from asyncdup.commands.cleanup import CleanupResult
 from asyncdup.commands.remove import RemoveResult
 from asyncdup.commands.unlock import UnlockResult
-from asyncdup.units import format_local_time, format_size
+from asyncdup.units import counted, format_local_time, format_size
 
 AGAIN = "The same command with --force deletes them."
 
@@ -59,7 +59,7 @@ def check_lines(result: CheckResult) -> Iterator[str]:
     for finding in result.damage:
         yield f"DAMAGE: {finding.name}: {finding.message}"
     yield from (f"Rebuilt: {what}" for what in result.repaired)
-    looked = f"{result.sets} sets, {result.volumes} volumes"
+    looked = f"{counted(result.sets, 'set')}, {counted(result.volumes, 'volume')}"
     if result.sampled:
         looked += f"; read: {result.sampled}"
     else:

@@ -18,7 +18,7 @@ from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.registry import open_backend
 from asyncdup.commands.job import job
 from asyncdup.commands.options import Control, Options
-from asyncdup.errors import BackendError, Drained
+from asyncdup.errors import BackendError, Drained, Unsupported
 from asyncdup.events import EventHub, Notice
 from asyncdup.testing.conformance import CHECKS, Check, ConformanceError
 from asyncdup.testing.promises import closing_twice_is_closing_once
@@ -53,7 +53,7 @@ class BackendReport:
         place: the URL without its password.
         concurrent: whether calls may run at once.
         passed, skipped: promises kept, and those that do not apply because an ability is absent.
-        broken: promises broken, each with what was seen.
+        broken: promises broken, each with what was seen. ``lacking``: the same of what the server says that it has not.
         rtt: seconds of the fastest small question.
     """
 
@@ -63,6 +63,7 @@ class BackendReport:
     passed: tuple[str, ...]
     skipped: tuple[str, ...]
     broken: tuple[tuple[str, str], ...]
+    lacking: tuple[tuple[str, str], ...]
     rtt: float
     rates: tuple[Rates, ...]
 
@@ -90,26 +91,22 @@ async def check_backend(
         quiet = replace(given, notify=lambda message: None)  # the same remarks need not be made twice
         async with _closing(open_backend(url, given)) as backend:
             await _first_contact(backend)
-            passed, skipped, broken = [], [], []
+            found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in ("kept", "does not apply", "not offered", "broken")}
             for check in CHECKS:
                 _go_on(control)
-                outcome = await _outcome(check, backend, lambda: open_backend(url, quiet))
-                on_check(check.name, outcome)
-                if outcome == "kept":
-                    passed.append(check.name)
-                elif outcome == "does not apply":
-                    skipped.append(check.name)
-                else:
-                    broken.append((check.name, outcome))
+                kind, seen = await _outcome(check, backend, lambda: open_backend(url, quiet))
+                found[kind].append((check.name, seen))
+                on_check(check.name, seen or kind)
             speed = _Speed(backend, control)
             rtt, rates = await speed.measure()
             return BackendReport(
                 place=backend.description,
                 capabilities=backend.capabilities(),
                 concurrent=backend.supports_concurrency(),
-                passed=tuple(passed),
-                skipped=tuple(skipped),
-                broken=tuple(broken),
+                passed=tuple(name for name, _ in found["kept"]),
+                skipped=tuple(name for name, _ in found["does not apply"]),
+                broken=tuple(found["broken"]),
+                lacking=tuple(found["not offered"]),
                 rtt=rtt,
                 rates=rates,
             )
@@ -124,8 +121,8 @@ async def _first_contact(backend: Backend) -> None:
         await _remove(backend, [name])
 
 
-async def _outcome(check: Check, backend: Backend, another: Callable[[], Backend]) -> str:
-    """Run ``check`` on ``backend``, so that logging in once is enough; the check of closing has one of its own."""
+async def _outcome(check: Check, backend: Backend, another: Callable[[], Backend]) -> tuple[str, str]:
+    """What kind of end ``check`` has on ``backend``, and what was seen. One backend for all, so that logging in once is enough; the check of closing has one of its own."""
 
     @asynccontextmanager
     async def make() -> AsyncGenerator[Backend, None]:
@@ -137,11 +134,12 @@ async def _outcome(check: Check, backend: Backend, another: Callable[[], Backend
 
     try:
         with anyio.fail_after(_PATIENCE):
-            return "kept" if await check.run(make, many=_MANY) else "does not apply"
+            return ("kept" if await check.run(make, many=_MANY) else "does not apply"), ""
     except ConformanceError as error:
-        return str(error).removeprefix(f"{check.name}: ")
+        kind = "not offered" if isinstance(error.__cause__, Unsupported) else "broken"
+        return kind, str(error).removeprefix(f"{check.name}: ")
     except TimeoutError:
-        return f"not done after {_PATIENCE:.0f} s"
+        return "broken", f"not done after {_PATIENCE:.0f} s"
 
 
 class _Speed:

@@ -18,6 +18,7 @@ from asyncdup.transfer.gate import State
 from asyncdup.transfer.lane import Gate, Permit
 from asyncdup.transfer.limits import Ticket
 from asyncdup.transfer.policy import GiveUp, Retry, RetryPolicy, Streak
+from asyncdup.units import counted
 
 __all__ = ["Done", "RetryPolicy", "call_persistently", "current_attempt"]
 
@@ -232,6 +233,6 @@ class _Call(Generic[T]):
             return error
         where = f" on {self._gate.name}" if self._gate.name else ""
         seconds = anyio.current_time() - self._began
-        tries = f"{self._number} attempt{'' if self._number == 1 else 's'} in {seconds:.1f} s, {self._waited:.1f} s of it waiting"
+        tries = f"{counted(self._number, 'attempt')} in {seconds:.1f} s, {self._waited:.1f} s of it waiting"
         add_note(error, f"{self._ticket}{where}: gave up after {tries}" + (f"; {failure.hint}" if failure.hint else ""))
         return error

@@ -61,7 +61,9 @@ def test_two_ctrl_c_cancel_with_clean_up_and_130() -> None:
     with program() as process:
         send(process, signal.SIGINT, "drain")
         send(process, signal.SIGINT, "cleaned up")
-        out, err = process.communicate(timeout=20)
+        assert process.stdout is not None and process.stderr is not None
+        out, err = process.stdout.read(), process.stderr.read()  # communicate would miss what came together with the last line
+        process.wait(20)
 
     assert process.returncode == 130
     assert "the same command goes on" in out

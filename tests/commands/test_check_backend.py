@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from asyncdup.backends.base import Backend, ObjectInfo
+from asyncdup.backends.base import Backend, ObjectInfo, Part
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.memory import MemoryBackend, Store
 from asyncdup.backends.registry import BackendOptions, open_backend, register_backend
@@ -19,7 +19,7 @@ from asyncdup.cli.report_backends import check_backend_json, check_backend_lines
 from asyncdup.commands.backends import ABILITIES, list_backends
 from asyncdup.commands.check_backend import check_backend
 from asyncdup.commands.options import Control
-from asyncdup.errors import BackendError, Drained, OperatorError
+from asyncdup.errors import BackendError, Drained, OperatorError, Unsupported
 from asyncdup.testing.slow import SlowBackend
 
 
@@ -30,6 +30,13 @@ class Forgetful(MemoryBackend):
     async def get(self, name: str, *, start: int = 0, length: int | None = None) -> AsyncGenerator[AsyncIterator[bytes], None]:
         async with super().get(name) as chunks:
             yield chunks
+
+
+class WithoutLists(MemoryBackend):
+    """As some S3 servers: parts, but no way to ask for them."""
+
+    async def list_parts(self, name: str, upload: str) -> list[Part]:
+        raise Unsupported("there is no such call")
 
 
 class Locked(MemoryBackend):
@@ -87,6 +94,16 @@ async def test_a_broken_promise_is_named_with_what_was_seen(store: Store) -> Non
     assert [name for name, _ in found.broken] == ["a range is what was asked for"]
     assert any(line.strip().startswith("BROKEN  a range is what was asked for") for line in check_backend_lines(found))
     assert store == {}
+
+
+async def test_what_a_server_says_that_it_has_not_is_no_broken_promise(store: Store) -> None:
+    register(WithoutLists, store)
+
+    found = await check_backend("tried://x")
+
+    assert found.broken == () and "parts become one object when they are completed" in dict(found.lacking)
+    assert any(line.strip().startswith("not offered by this server: parts become") for line in check_backend_lines(found))
+    assert json.loads(check_backend_json(found))["lacking"][0]["seen"].endswith("there is no such call")
 
 
 async def test_a_place_without_entry_is_no_broken_promise(store: Store) -> None:
