@@ -28,8 +28,11 @@ def removal_lines(result: RemoveResult) -> Iterator[str]:
         yield "No old backup sets found, nothing deleted."
         return
     yield "Deleted:" if result.done else "Would be deleted:"
-    yield from (f"  {_set(each)}, {len(each.names)} files, {format_size(each.size)}" for each in reversed(removal.sets))
-    yield f"{len(removal.sets)} sets of {len(removal.chains)} chains, {len(removal.names)} files, {format_size(removal.size)}."
+    yield from (f"  {_set(each)}, {counted(len(each.names), 'file')}, {format_size(each.size)}" for each in reversed(removal.sets))
+    yield (
+        f"{counted(len(removal.sets), 'set')} of {counted(len(removal.chains), 'chain')}, {counted(len(removal.names), 'file')}, "
+        f"{format_size(removal.size)}."
+    )
     if not result.done:
         yield AGAIN
 

@@ -13,7 +13,6 @@ from asyncdup.archive import checkpoint
 from asyncdup.archive.chains import BackupSet, Collection, partial_files
 from asyncdup.archive.lock import lock_names
 from asyncdup.backends.base import ObjectInfo
-from asyncdup.backends.names import is_temp_name_of
 from asyncdup.commands.job import job
 from asyncdup.commands.leftovers import Leftover, leftovers, remove_leftovers
 from asyncdup.commands.locking import target_lock
@@ -82,24 +81,23 @@ async def cleanup(
 
 
 async def _found(session: Session, collection: Collection, listing: Mapping[str, ObjectInfo], *, done: bool) -> CleanupResult:
-    kept, writers = await in_thread(_known_here, session)
+    kept = await in_thread(_known_here, session)
     return CleanupResult(
         unfinished=tuple(reversed([left for left in collection.unfinished if left.id not in kept])),
         orphaned=tuple(reversed(collection.orphaned)),
-        files=(*collection.orphaned_signatures, *[name for name in collection.temporary if is_temp_name_of(name, writers)]),
+        files=(*collection.orphaned_signatures, *collection.temporary),  # nobody is making them: the lock says so
         others=tuple([each for each in await leftovers(session) if not each.resumable]),
         resumable=tuple(left for left in collection.unfinished if left.id in kept),
         done=done,
     )
 
 
-def _known_here(session: Session) -> tuple[set[SetId], set[str]]:
-    """Sets that the journals of this archive folder, or stock duplicity's, can go on with; and the processes that wrote ours."""
+def _known_here(session: Session) -> set[SetId]:
+    """Sets that the journals of this archive folder, or stock duplicity's, can go on with."""
     states = checkpoint.find(session.cache.path)
     partial = partial_files(session.cache.names(), prefixes=session.options.prefixes, now=int(session.options.now()))
     prefixes = repr(session.options.prefixes)
-    ours = {state.head.set_id for state in states if state.head.prefixes == prefixes}
-    return ours | set(partial), {writer for state in states for writer in state.writers}
+    return {state.head.set_id for state in states if state.head.prefixes == prefixes} | set(partial)
 
 
 async def _delete(session: Session, found: CleanupResult) -> None:
