@@ -168,6 +168,7 @@ class TargetLock:
         self._prefixes = prefixes
         self._now = now
         self._notice = notice
+        self._begun = False  # our object may be there
         self._put: Op[ObjectInfo] | None = None
         self._relist: Op[list[ObjectInfo]] | None = None
         self._refreshed = 0.0
@@ -187,8 +188,9 @@ class TargetLock:
 
         Not before it is known that the run may write at all: on a disk that is not mounted this would make the folder (P19).
         """
-        if self._put is not None:
+        if self._begun:
             return
+        self._begun = True
         _held.add(self._holder.id)
         body = BytesBody(self._holder.encode())
         self._put = await self._engine.submit(self._lane, "put", self.name, body, absent=True, metadata=True)
@@ -264,20 +266,28 @@ class TargetLock:
             await self._refresh()
 
     async def release(self, *, failed: bool) -> None:
-        """Remove our object. After a failure within some seconds and past the engine, which may take nothing any more."""
-        if self._put is None:
+        """Remove our object. After a failure, or cancelled, within some seconds and past the engine, which may take nothing any more."""
+        if not self._begun:
             return
-        if failed:
-            with anyio.move_on_after(CLEANUP, shield=True), suppress(BackendError):
+        orderly = False
+        try:
+            if not failed:
+                await self._withdraw()
+                orderly = True
+        except BackendError as error:
+            orderly = True
+            self._notice(f"the lock {self.name} could not be removed ({error}); the next run here takes it over")
+        finally:
+            if not orderly:
+                await self._remove()
+            _held.discard(self._holder.id)
+
+    async def _remove(self) -> None:
+        with anyio.move_on_after(CLEANUP, shield=True), suppress(BackendError):
+            if self._put is not None:  # else it was cancelled while it was submitted, which may be when it was stored
                 self._put.cancel()
                 await self._put.wait()
-                await self._lane.backend.delete(self.name)
-        else:
-            try:
-                await self._withdraw()
-            except BackendError as error:
-                self._notice(f"the lock {self.name} could not be removed ({error}); the next run here takes it over")
-        _held.discard(self._holder.id)
+            await self._lane.backend.delete(self.name)
 
     async def _proof(self, listing: Mapping[str, ObjectInfo]) -> Mapping[str, ObjectInfo]:
         """A listing that was made when our object was there."""

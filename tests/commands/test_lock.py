@@ -209,6 +209,20 @@ async def test_a_failed_run_and_a_cancelled_one_leave_no_lock(far: tuple[Stage, 
     assert not [name for name in await names_at(backend) if "lock" in name]
 
 
+@pytest.mark.parametrize("concurrency", [0, 1])
+async def test_cancelled_at_any_moment_it_leaves_no_lock(far: tuple[Stage, FaultyBackend], concurrency: int) -> None:
+    """C5: also while the lock is being stored, and while it is being taken away."""
+    stage, backend = far
+    stage.write("a")
+    for tenths in range(5, 200, 10):
+        with anyio.move_on_after(tenths / 10) as scope:
+            await stage.backup("full", concurrency=concurrency)
+        assert not [name for name in await names_at(backend) if "lock" in name], tenths
+        if not scope.cancelled_caught:
+            return
+    raise AssertionError("the backup never came to its end")
+
+
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
