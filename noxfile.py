@@ -52,7 +52,13 @@ def interop(session: nox.Session) -> None:
 def torture(session: nox.Session) -> None:
     """The searches for counterexamples of the suite, a hundred times as long."""
     install(session, ".[test]")
-    many = {"ASYNCDUP_EXAMPLES": "20000", "ASYNCDUP_CRASH_SHARE": "1", "ASYNCDUP_INTEROP_EXAMPLES": "200"}
+    many = {
+        "ASYNCDUP_SIMULATIONS": "50000",
+        "ASYNCDUP_EXAMPLES": "20000",
+        "ASYNCDUP_PAIRS": "1000",
+        "ASYNCDUP_CRASH_SHARE": "1",
+        "ASYNCDUP_INTEROP_EXAMPLES": "200",
+    }
     session.run("pytest", "-q", "-n", "auto", "--timeout", "36000", "tests", *session.posargs, env=many)
 
 
@@ -68,3 +74,18 @@ def bench(session: nox.Session) -> None:
     """Local benchmarks beside stock duplicity; prints medians and ratios."""
     install(session, ".[bench]")
     session.run("python", "-m", "benchmarks.local", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("what", ["backends", "latency", "simulated", "unplug"])
+def bench_far(session: nox.Session, what: str) -> None:
+    """Backends beside other clients; links of high latency and one that goes away (both as root, in network namespaces); 10,000 volumes."""
+    install(session, ".[bench]")
+    session.run("python", "-m", f"benchmarks.{what}", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, in build/site; a warning is an error."""
+    install(session, ".[docs]")
+    session.run("python", "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "build/site")

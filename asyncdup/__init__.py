@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from asyncdup.archive.check import Finding as Finding
     from asyncdup.archive.selection import Rule as Rule
     from asyncdup.archive.statistics import Statistics as Statistics
+    from asyncdup.archive.versions import Difference as Difference
+    from asyncdup.archive.versions import Version as Version
     from asyncdup.backends.base import Backend as Backend
     from asyncdup.backends.base import BlockingBackend as BlockingBackend
     from asyncdup.backends.base import Body as Body
@@ -38,15 +40,25 @@ if TYPE_CHECKING:
     from asyncdup.codecs.base import Encryption as Encryption
     from asyncdup.commands.backup import BackupResult as BackupResult
     from asyncdup.commands.backup import backup as backup
+    from asyncdup.commands.cat import CatResult as CatResult
+    from asyncdup.commands.cat import cat as cat
     from asyncdup.commands.check import CheckResult as CheckResult
     from asyncdup.commands.check import check as check
     from asyncdup.commands.cleanup import CleanupResult as CleanupResult
     from asyncdup.commands.cleanup import cleanup as cleanup
     from asyncdup.commands.collection import collection_status as collection_status
+    from asyncdup.commands.diff import DiffResult as DiffResult
+    from asyncdup.commands.diff import diff as diff
     from asyncdup.commands.files import list_current_files as list_current_files
+    from asyncdup.commands.find import FoundPath as FoundPath
+    from asyncdup.commands.find import find as find
+    from asyncdup.commands.history import HistoryResult as HistoryResult
+    from asyncdup.commands.history import history as history
     from asyncdup.commands.options import Control as Control
     from asyncdup.commands.options import Options as Options
+    from asyncdup.commands.remove import PruneResult as PruneResult
     from asyncdup.commands.remove import RemoveResult as RemoveResult
+    from asyncdup.commands.remove import prune as prune
     from asyncdup.commands.remove import remove_all_but_n_full as remove_all_but_n_full
     from asyncdup.commands.remove import remove_all_inc_of_but_n_full as remove_all_inc_of_but_n_full
     from asyncdup.commands.remove import remove_older_than as remove_older_than
@@ -115,6 +127,7 @@ _HOMES = {
     "archive.chains": "BackupSet Chain Collection",
     "archive.selection": "Rule",
     "archive.statistics": "Statistics",
+    "archive.versions": "Difference Version",
     "backends.base": "Backend BlockingBackend Body Capabilities ObjectInfo SupportsMove SupportsPutIfAbsent SupportsWaitIdle",
     "backends.blocking": "BlockingAdapter register_blocking",
     "backends.bodies": "BytesBody FileBody",
@@ -123,12 +136,16 @@ _HOMES = {
     "codecs.base": "Encryption",
     "commands.backup": "BackupResult backup",
     "archive.check": "Finding",
+    "commands.cat": "CatResult cat",
     "commands.check": "CheckResult check",
     "commands.cleanup": "CleanupResult cleanup",
     "commands.collection": "collection_status",
+    "commands.diff": "DiffResult diff",
     "commands.files": "list_current_files",
+    "commands.find": "FoundPath find",
+    "commands.history": "HistoryResult history",
     "commands.options": "Control Options",
-    "commands.remove": "RemoveResult remove_all_but_n_full remove_all_inc_of_but_n_full remove_older_than",
+    "commands.remove": "PruneResult prune RemoveResult remove_all_but_n_full remove_all_inc_of_but_n_full remove_older_than",
     "commands.restore": "RestoreResult restore",
     "commands.unlock": "UnlockResult unlock",
     "commands.verify": "VerifyResult verify",

@@ -242,6 +242,18 @@ class Scanned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EntryDone(Event):
+    """An entry of the tree was stored or restored; only where asked for (``Options.list_entries``). ``what``: new, changed, deleted, written.
+
+    ``path``: as text with surrogates, ``.`` for the root; ``kind``: duplicity's word for its type (reg, dir, sym, fifo, chr, blk).
+    """
+
+    what: Literal["new", "changed", "deleted", "written"]
+    path: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeStarted(Event):
     """There is room for a volume, and the producer fills it from now on. Its end is VolumeMade or VolumeDropped."""
 

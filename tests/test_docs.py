@@ -15,7 +15,7 @@ import pytest
 
 import asyncdup
 from asyncdup.backends.registry import _FACTORIES
-from asyncdup.cli import orders
+from asyncdup.cli import orders, run_profile
 from asyncdup.cli.main import main
 from asyncdup.cli.options import OPTIONS
 
@@ -142,9 +142,15 @@ def two_days_of_backups(home: Path) -> None:
 
 def test_every_option_in_the_documents_is_one() -> None:
     known = {f"--{name}" for option in OPTIONS for name in (option.name, *option.aliases)}
-    known |= {f"--{name}" for name in orders.OPTIONS}
+    known |= {f"--{name}" for name in (*orders.OPTIONS, *run_profile.FLAGS)}
     for document in DOCUMENTS:
-        text = re.sub(r"\./scripts/\S+|nox[^\n`]*|(?:pip|gpg) [^\n`]*|pytest[^\n`]*|benchmarks\.\w+[^\n]*", "", document.read_text())
+        if document.name in ("options.md", "reference.md"):
+            continue  # made from the table, and from what duplicity dropped
+        text = re.sub(
+            r"\./scripts/\S+|nox[^\n`]*|(?:pip|gpg) [^\n`]*|(?:systemctl|journalctl) [^\n`]*|pytest[^\n`]*|benchmarks\.\w+[^\n]*",
+            "",
+            document.read_text(),
+        )
         said = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
         assert said - known - {"--help"} == set(), document.name
 

@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asyncdup.archive.consume import Merger
 from asyncdup.codecs import Chunks, Codec
+from asyncdup.errors import IntegrityError, NotFound
 from asyncdup.events import EventHub, VolumeRead
 from asyncdup.formats.tar import key
 from asyncdup.threads import in_thread
-from asyncdup.transfer import Engine, Lane, OrderedReader, ReadItem, ReadRequest
+from asyncdup.transfer import Engine, Lane, OrderedReader, ReadItem, ReadRequest, ReadResult
 
 AHEAD = 16 << 20  # bytes of decoded chunks over all sets, about
 HOP = 8 << 20  # bytes decoded and merged in one thread call; a cancellation waits for them
@@ -35,6 +37,9 @@ class Needed:
     hashes: Mapping[str, str]
 
 
+OnLost = Callable[[Needed, Exception], None]
+
+
 def in_order_of_need(sets: Sequence[Sequence[tuple[Needed, bytes]]]) -> list[Needed]:
     """All volumes in the order in which the merge will ask for them. Each set: (volume, path at its end) by number."""
     volumes: list[tuple[bytes, int, int, Needed]] = []
@@ -50,16 +55,26 @@ class Assembly:
     """Feeds a merger until every set is finished.
 
     A set is decoded in the thread that merges it, some MiB in one go: handing over each chunk cost more than the two threads gained.
+    ``on_lost``: told of a volume that is missing or not what was stored, which is then left out; None: that is raised.
     """
 
     def __init__(
-        self, engine: Engine, lane: Lane, codecs: Sequence[Codec], merger: Merger, hub: EventHub, needed: Sequence[Needed]
+        self,
+        engine: Engine,
+        lane: Lane,
+        codecs: Sequence[Codec],
+        merger: Merger,
+        hub: EventHub,
+        needed: Sequence[Needed],
+        *,
+        on_lost: OnLost | None = None,
     ) -> None:
         self._engine = engine
         self._lane = lane
         self._merger = merger
         self._hub = hub
         self._needed = needed
+        self._on_lost = on_lost
         self._fetched = 0  # volumes so far: items come in the order of the requests
         # All sets are open at once: what they hold together stays under 2 * AHEAD, down to the smallest useful chunk.
         chunk = max(SMALLEST_CHUNK, min(LARGEST_CHUNK, AHEAD // max(1, len(codecs))))
@@ -71,7 +86,7 @@ class Assembly:
             self._sets[needed.index].left += 1
         requests = [ReadRequest(n.name, n.size, _digests(n.hashes), in_place=True) for n in self._needed]
         try:
-            async with self._engine.read_ordered(self._lane, requests) as items:
+            async with self._reader(requests) as items:
                 while (index := self._merger.needs()) is not None:
                     await self._advance(index, items)
                 await in_thread(self._merger.finish)
@@ -79,14 +94,22 @@ class Assembly:
             for stream in self._sets:
                 await stream.aclose()
 
-    async def _advance(self, index: int, items: OrderedReader[ReadItem]) -> None:
+    def _reader(self, requests: Sequence[ReadRequest]) -> OrderedReader[Any]:
+        if self._on_lost is None:
+            return self._engine.read_ordered(self._lane, requests)
+        return self._engine.read_ordered(self._lane, requests, errors="yield")
+
+    async def _advance(self, index: int, items: OrderedReader[Any]) -> None:
         stream = self._sets[index]
         while not stream.paths:
             if not stream.left:
                 await in_thread(self._merger.end_set, index)
                 return
             await self._fetch_next(items)
-        if not await stream.pour(lambda data: self._feed(index, data)):
+        if stream.paths[0] is None:
+            stream.paths.popleft()
+            await in_thread(self._merger.lose_volume, index)
+        elif not await stream.pour(lambda data: self._feed(index, data)):
             await stream.drop()
             await in_thread(self._merger.end_volume, index)
 
@@ -95,22 +118,37 @@ class Assembly:
         self._merger.feed(index, data)
         return self._merger.needs() == index
 
-    async def _fetch_next(self, items: OrderedReader[ReadItem]) -> None:
-        item = await anext(items)
+    async def _fetch_next(self, items: OrderedReader[Any]) -> None:
+        found: ReadItem | ReadResult = await anext(items)
         needed = self._needed[self._fetched]
         self._fetched += 1
+        item = found if isinstance(found, ReadItem) else self._found(needed, found)
+        if item is None:
+            self._sets[needed.index].left -= 1
+            self._sets[needed.index].paths.append(None)
+            return
         self._hub.emit(VolumeRead(number=needed.number, name=needed.name, size=item.size, total=len(self._needed)))
         stream = self._sets[needed.index]
         stream.left -= 1
         stream.paths.append(item.keep())
 
+    def _found(self, needed: Needed, result: ReadResult) -> ReadItem | None:
+        """None if the volume is lost. Raises any error but that."""
+        error = result.error
+        if error is None:
+            return result.item
+        if self._on_lost is None or not isinstance(error, (IntegrityError, NotFound)):
+            raise error
+        self._on_lost(needed, error)
+        return None
+
 
 class _SetStream:
-    """The volumes of one set. ``left``: not yet fetched; ``paths``: fetched and not yet merged to their end, ours to delete."""
+    """The volumes of one set. ``left``: not yet fetched; ``paths``: fetched and not yet merged to their end, ours to delete; None: lost."""
 
     def __init__(self, codec: Codec, chunk: int) -> None:
         self.left = 0
-        self.paths: deque[Path] = deque()
+        self.paths: deque[Path | None] = deque()
         self._codec = codec
         self._chunk = chunk
         self._first = AsyncExitStack()  # of what is open of the first volume
@@ -118,22 +156,25 @@ class _SetStream:
 
     async def pour(self, take: Callable[[bytes], bool]) -> bool:
         """The next bytes of the first volume into ``take``; False at its end."""
-        if self._chunks is None:
-            self._chunks = await self._first.enter_async_context(self._codec.open(self.paths[0], chunk=self._chunk))
+        path = self.paths[0]
+        if self._chunks is None and path is not None:
+            self._chunks = await self._first.enter_async_context(self._codec.open(path, chunk=self._chunk))
+        assert self._chunks is not None, "a lost volume has no bytes"
         return await self._chunks.pour(take, HOP)
 
     async def drop(self) -> None:
         """The first volume is done with."""
         self._chunks = None
         await self._first.aclose()
-        self.paths.popleft().unlink()
+        if (path := self.paths.popleft()) is not None:
+            path.unlink()
 
     async def aclose(self) -> None:
         """Delete what was not merged."""
         try:
             await self._first.aclose()
         finally:
-            for path in self.paths:
+            for path in filter(None, self.paths):
                 path.unlink(missing_ok=True)
 
 

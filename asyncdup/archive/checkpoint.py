@@ -3,14 +3,15 @@
 Three files beside the cached manifests, named so that stock duplicity passes over them: ``asyncdup-journal-T`` (JSON lines, below),
 ``asyncdup-journal-T.sigtar`` and ``asyncdup-journal-T.files`` (signature members and file-list lines written so far, plain). The first line
 says what the run is, the next ones who writes it; a volume's line is written, and the two side files are fsynced, before the volume is sent; a ``stored`` line follows
-when it is durable at the target. So a volume that the journal does not know may be removed from the target, and no other.
+when it is durable at the target. So a volume that the journal does not know may be removed from the target, and no other. Between the two, an
+``upload`` line says that it goes in parts, and a ``part`` line which of them are there (X5).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from io import FileIO
@@ -20,7 +21,9 @@ from typing import Any
 from asyncdup.archive.local_disk import writing_in
 from asyncdup.archive.produce import Bound, Cut
 from asyncdup.backends import names
+from asyncdup.backends.base import Part
 from asyncdup.formats.names import SetId, SetType, format_time
+from asyncdup.transfer.parts import Begun
 
 PREFIX = "asyncdup-journal-"
 OPTION = "--archive-dir"  # says where else the folder may be
@@ -73,12 +76,16 @@ class VolumeNote:
 
 @dataclass(slots=True)
 class State:
-    """What a journal says. ``writers``: processes that have worked on the set, by whose temporary names at the target they are known."""
+    """What a journal says. ``writers``: processes that have worked on the set, by whose temporary names at the target they are known.
+
+    ``uploads``: of volumes that were being sent in parts, by name.
+    """
 
     head: RunHead
     volumes: dict[int, VolumeNote] = field(default_factory=dict)
     stored: set[int] = field(default_factory=set)
     writers: set[str] = field(default_factory=set)
+    uploads: dict[str, Begun] = field(default_factory=dict)  # by the name of the volume
 
 
 class SideFile:
@@ -140,6 +147,7 @@ class Journal:
     def __init__(self, folder: Path, head: RunHead, *, sigtar: int = 0, files: int = 0, lines: int = 0) -> None:
         self.head = head
         self.lines = lines
+        self.uploads: dict[str, Begun] = {}  # that an earlier run has begun, by name of the volume
         base = _base(folder, head.end)
         self._paths = [base, *_side_files(base)]
         with ExitStack() as opened:
@@ -169,7 +177,9 @@ class Journal:
         note = state.volumes.get(upto)
         if note is None:
             return cls(folder, state.head)
-        return cls(folder, state.head, sigtar=note.sigtar, files=note.files, lines=note.lines)
+        journal = cls(folder, state.head, sigtar=note.sigtar, files=note.files, lines=note.lines)
+        journal.uploads.update(state.uploads)
+        return journal
 
     def volume(self, note: VolumeNote) -> None:
         """Before a volume is sent."""
@@ -181,6 +191,16 @@ class Journal:
         """When a volume is durable at the target. After ``close``, by a transfer that outlived its run, it is not noted: a resumed run looks."""
         if not self._log.closed:
             self._append({"stored": number})
+
+    def upload(self, name: str, upload: str, part_size: int) -> None:
+        """Before the first part of volume ``name`` is sent. After ``close`` as ``stored``."""
+        if not self._log.closed:
+            self._append(_upload_line(name, upload, part_size))
+
+    def part(self, name: str, upload: str, part: Part) -> None:
+        """When a part is durable at the target. After ``close`` as ``stored``."""
+        if not self._log.closed:
+            self._append(_part_line(name, upload, part))
 
     def add_lines(self, data: bytes) -> None:
         """File-list lines, counted for the manifest."""
@@ -226,7 +246,8 @@ def rewind(folder: Path, state: State, upto: int, spooled: Collection[int] = ())
     temporary = base.with_name(base.name + _NEW)
     lines = [{"v": 1, **asdict(state.head)}, *({"writer": writer} for writer in sorted(state.writers | {names.writer()}))]
     for number in range(1, upto + 1):
-        lines += [_volume_line(state.volumes[number]), *([] if number in spooled else [{"stored": number}])]
+        note = state.volumes[number]
+        lines += [_volume_line(note), *(_begun_lines(note.name, state.uploads) if number in spooled else [{"stored": number}])]
     _write_durably(temporary, b"".join(_encode(line) for line in lines))
     os.rename(temporary, base)
     _sync_folder(folder)
@@ -268,6 +289,10 @@ def _read(path: Path) -> State | None:
                 state.writers.add(str(line["writer"]))
             elif "stored" in line:
                 state.stored.add(int(line["stored"]))
+            elif "upload" in line:
+                state.uploads[str(line["upload"])] = Begun(str(line["id"]), int(line["part_size"]))
+            elif "part" in line:
+                _add_part(state.uploads, line)
             else:
                 note = _note(line)
                 if note.sigtar > sigtar or note.files > files:
@@ -276,6 +301,14 @@ def _read(path: Path) -> State | None:
         except (ValueError, KeyError, TypeError, AttributeError):
             break  # a torn line: nothing after it was acknowledged
     return state
+
+
+def _add_part(uploads: dict[str, Begun], line: dict[str, Any]) -> None:
+    """A part of another upload than the newest of that volume is of no use any more."""
+    name, (number, size, etag) = str(line["of"]), line["part"]
+    begun = uploads.get(name)
+    if begun is not None and begun.id == line["id"]:
+        uploads[name] = begun._replace(parts=(*begun.parts, Part(int(number), int(size), str(etag))))
 
 
 def _size(path: Path) -> int:
@@ -311,6 +344,21 @@ def _volume_line(note: VolumeNote) -> dict[str, Any]:
         value = getattr(note, name)
         line[name] = [os.fsdecode(value[0]), *value[1:]] if value else None
     return line
+
+
+def _upload_line(name: str, upload: str, part_size: int) -> dict[str, Any]:
+    return {"upload": name, "id": upload, "part_size": part_size}
+
+
+def _part_line(name: str, upload: str, part: Part) -> dict[str, Any]:
+    return {"part": list(part), "of": name, "id": upload}
+
+
+def _begun_lines(name: str, uploads: Mapping[str, Begun]) -> list[dict[str, Any]]:
+    begun = uploads.get(name)
+    if begun is None:
+        return []
+    return [_upload_line(name, begun.id, begun.part_size), *(_part_line(name, begun.id, part) for part in begun.parts)]
 
 
 def _encode(line: dict[str, Any]) -> bytes:

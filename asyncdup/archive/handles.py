@@ -24,9 +24,10 @@ def open_folder(name: bytes, parent: int) -> int:
 
 
 class Descent:
-    """The handles from a root down to the present folder. The lowest ``MAX_OPEN`` are open; those above are opened again on the way up."""
+    """The handles from a root down to the present folder. The lowest ``most`` are open; those above are opened again on the way up."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        self._most = MAX_OPEN if most is None else most
         self._handles: list[int] = []  # -1: closed
         self._known: list[tuple[int, int]] = []  # device and inode of the closed ones: a prefix of _handles
 
@@ -34,7 +35,7 @@ class Descent:
         """Go on in the folder ``handle``: the root, then always one in the present one. Takes the handle over."""
         self._handles.append(handle)
         first = len(self._known)
-        if len(self._handles) - first > MAX_OPEN:
+        if len(self._handles) - first > self._most:
             status = os.fstat(self._handles[first])
             self._known.append((status.st_dev, status.st_ino))
             os.close(self._handles[first])

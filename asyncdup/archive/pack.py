@@ -15,12 +15,14 @@ import anyio
 from asyncdup.archive.checkpoint import Journal, VolumeNote
 from asyncdup.archive.local_disk import writing_in
 from asyncdup.archive.produce import Batch, Bound, Cut, Producer
+from asyncdup.backends.base import Part
 from asyncdup.codecs import Codec, Sealed, Sealer
 from asyncdup.events import EventHub, Scanned, VolumeDropped, VolumeMade, VolumeStarted, VolumeStored
 from asyncdup.formats import difftar
 from asyncdup.formats.volumes import DRAIN, next_piece
 from asyncdup.threads import in_thread
 from asyncdup.transfer import Engine, Op, SpoolFile, Writer
+from asyncdup.transfer.parts import Begun
 from asyncdup.transfer.spool import SpoolBody
 
 ROOT = Bound(b"", None)
@@ -41,6 +43,26 @@ class Contents:
             self.first = batch.first
         self.last, self.cut = batch.last, batch.cut
         self.plain += len(batch.data)
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeParts:
+    """What the journal knows of the parts of one volume: the engine's ``PartJournal`` (X5)."""
+
+    journal: Journal
+    name: str
+
+    def earlier(self) -> Begun | None:
+        """Of a run that was killed, whose file is sent."""
+        return self.journal.uploads.get(self.name)
+
+    async def begun(self, upload: str, part_size: int) -> None:
+        """Flushed to the disk."""
+        await in_thread(self.journal.upload, self.name, upload, part_size)
+
+    async def stored(self, upload: str, part: Part) -> None:
+        """Flushed to the disk."""
+        await in_thread(self.journal.part, self.name, upload, part)
 
 
 @dataclass(slots=True)
@@ -141,7 +163,8 @@ class Packer:
         await self._hand_over(note, spooled.seal(sealed.size, {"sha1": sealed.sha1}))
 
     async def _hand_over(self, note: VolumeNote, body: SpoolBody) -> None:
-        self.ops.append(await self.writer.put(note.name, body, on_stored=self._stored(note)))
+        parts = VolumeParts(self.journal, note.name)
+        self.ops.append(await self.writer.put(note.name, body, on_stored=self._stored(note), parts=parts))
 
     def _stored(self, note: VolumeNote) -> Callable[[Any], Awaitable[None]]:
         async def stored(_: Any) -> None:

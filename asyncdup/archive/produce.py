@@ -25,6 +25,7 @@ LARGEST_MEMBER = difftar.PART + MEMBER_OVERHEAD
 TICK = 0.02  # seconds that the times which the kernel gives to files may be behind the clock
 
 Verb = Literal["snapshot", "diff"]
+Change = Literal["new", "changed", "deleted"]
 
 
 class Bound(NamedTuple):
@@ -109,6 +110,7 @@ class Producer:
         signature_out, files_out: take the bytes of the signature archive and of the manifest's file list, in order.
         now: seconds since the epoch; a file modified within the second it is read in is looked at again next time (P13).
         cut: where to go on inside a file when a run is resumed.
+        on_entry: told of each entry that goes into the set: new, changed or deleted.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class Producer:
         now: Callable[[], float],
         max_blocksize: int = 0,
         cut: Cut | None = None,
+        on_entry: Callable[[Change, Entry], None] | None = None,
     ) -> None:
         self.counts = Counts()
         self._walk = walk
@@ -137,6 +140,7 @@ class Producer:
         self._looked = now()  # before the present entry was looked at
         self._max_blocksize = max_blocksize
         self._cut = cut
+        self._on_entry = on_entry
         self._room = READ
         self._held: Member | None = None
         self._members = self._merge()
@@ -227,6 +231,8 @@ class Producer:
         if self._is_lost(path):
             return
         self.counts.deleted_files += 1
+        if self._on_entry is not None:
+            self._on_entry("deleted", old.entry)
         line = self._file_line("deleted", path) if old.verb == "signature" else b""
         bound = Bound(path, None)
         yield Member(difftar.deleted(path), bound, bound, sigtar.deleted(path), line)
@@ -363,6 +369,8 @@ class Producer:
 
     def _count(self, entry: Entry, *, new: bool, raw: int = 0) -> None:
         counts = self.counts
+        if self._on_entry is not None:
+            self._on_entry("new" if new or entry.kind != REG else "changed", entry)  # as stock says of what it stores anew
         counts.raw_delta_size += raw
         if new:
             counts.new_files += 1

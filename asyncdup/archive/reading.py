@@ -41,12 +41,17 @@ def parse_manifest(text: bytes, backup_set: BackupSet) -> Manifest:
     return found
 
 
-def needed_volumes(chain: Chain, manifests: Sequence[Manifest], path: bytes = b"") -> list[Needed]:
-    """The volumes that may hold entries at or below ``path``, over all sets. Raises ChainError, naming them, if some are not at the target."""
+def needed_volumes(chain: Chain, manifests: Sequence[Manifest], path: bytes = b"", *, may_be_missing: bool = False) -> list[Needed]:
+    """The volumes that may hold entries at or below ``path``, over all sets.
+
+    Raises:
+        ChainError: some are not at the target, and not ``may_be_missing``; it names them.
+    """
     sets: list[list[tuple[Needed, bytes]]] = []
     for index, (backup_set, described) in enumerate(zip(chain.sets, manifests, strict=True)):
         records = described.volumes_for(path)
-        names = backup_set.require(record.number for record in records)
+        numbers = [record.number for record in records]
+        names = [backup_set.volume_name(number) for number in numbers] if may_be_missing else backup_set.require(numbers)
         sets.append(
             [
                 (

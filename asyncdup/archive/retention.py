@@ -6,10 +6,12 @@ that restore, or sets without a manifest, which nobody takes for a backup.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import datetime
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from asyncdup.archive.chains import BackupSet, Chain, Collection
+from asyncdup.formats.names import SetId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,63 @@ def all_incrementals_of_but_n_full(collection: Collection, count: int) -> Remova
     removal = all_but_n_full(collection, count)
     chains = tuple(chain for chain in removal.chains if len(chain.sets) > 1)
     return Removal(chains=chains, sets=tuple(backup_set for backup_set in removal.sets if not backup_set.is_full))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """How many of the newest days, weeks, months and years that have a backup keep their newest one."""
+
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thinning:
+    """``removal``: what goes, and what stays although no rule names it. ``kept``: what rules name, oldest first, each with their words."""
+
+    removal: Removal
+    kept: tuple[tuple[BackupSet, tuple[str, ...]], ...]
+
+
+def thinned(collection: Collection, keep: Keep) -> Thinning:
+    """What goes so that ``keep`` stays.
+
+    What a kept set is built upon stays (``dependent``), and so does the whole newest chain, for the next backup goes on with it. So only whole
+    chains go, or the newest sets of one. Days, weeks (from Monday), months and years are local time's. A set that lacks volumes, or is built
+    upon one that does, is kept by no rule.
+    """
+    sets = sorted((*(each for chain in collection.chains for each in chain.sets), *collection.forks), key=_end, reverse=True)
+    lineages = {each.id: collection.chain_for(each.end).sets for each in sets}
+    whole = [each for each in sets if not any(base.gaps for base in lineages[each.id])]
+    words: dict[SetId, tuple[str, ...]] = {}
+    for word, count, period in _PERIODS:
+        newest_of: dict[tuple[int, ...], BackupSet] = {}
+        for each in whole:
+            newest_of.setdefault(period(datetime.date.fromtimestamp(each.end)), each)
+        for each in list(newest_of.values())[: count(keep)]:
+            words[each.id] = (*words.get(each.id, ()), word)
+    newest = collection.newest_chain
+    staying = {each.id for each in newest.sets} if newest else set()
+    staying |= {base.id for each in words for base in lineages[each]} | words.keys()
+    going = tuple(each for each in sets if each.id not in staying)
+    chains = tuple(chain for chain in collection.chains if any(each in going for each in chain.sets))
+    dependent = tuple(each for each in reversed(sets) if each.id in staying and each.id not in words)
+    kept = tuple((each, words[each.id]) for each in reversed(sets) if each.id in words)
+    return Thinning(removal=Removal(chains=chains, sets=going, dependent=dependent), kept=kept)
+
+
+def _end(backup_set: BackupSet) -> int:
+    return backup_set.end
+
+
+_PERIODS: tuple[tuple[str, Callable[[Keep], int], Callable[[datetime.date], tuple[int, ...]]], ...] = (
+    ("daily", lambda keep: keep.daily, lambda day: (day.year, day.month, day.day)),
+    ("weekly", lambda keep: keep.weekly, lambda day: day.isocalendar()[:2]),
+    ("monthly", lambda keep: keep.monthly, lambda day: (day.year, day.month)),
+    ("yearly", lambda keep: keep.yearly, lambda day: (day.year,)),
+)
 
 
 def steps(sets: Iterable[BackupSet]) -> list[tuple[list[str], list[str]]]:

@@ -24,7 +24,7 @@ class Plan:
     notices: tuple[str, ...] = ()
 
 
-def plan(action: Action, collection: Collection, *, now: int, full_if_older_than: int | None) -> Plan:
+def plan(action: Action, collection: Collection, *, now: int, full_if_older_than: int | None, full_if_n_inc: int | None = None) -> Plan:
     """A full if it is asked for, due, or if ``backup`` finds nothing to build upon.
 
     Raises:
@@ -41,6 +41,8 @@ def plan(action: Action, collection: Collection, *, now: int, full_if_older_than
         return Plan(full.id, None, tuple(f"{defect}: a full backup is made" for defect in defects))
     if base.full_is_due(older_than=full_if_older_than):
         return Plan(full.id, None, (f"the last full backup is of {format_time(base.start)}: a new one is due",))
+    if base.full_is_due(n_inc=full_if_n_inc):
+        return Plan(full.id, None, (f"the chain has {len(base.sets) - 1} incrementals: a new full backup is due",))
     return Plan(SetId("inc", base.end, time), base, tuple(f"{defect}: its place is taken" for defect in defects))
 
 

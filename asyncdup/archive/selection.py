@@ -480,3 +480,22 @@ def _parents(paths: Iterable[bytes]) -> frozenset[bytes]:
                 break
             found.add(path)
     return frozenset(found)
+
+
+# --- one glob by itself ------------------------------------------------------------------------------------------------------------
+
+
+def glob_matcher(pattern: bytes) -> Callable[[bytes], bool]:
+    """Whether a path of the archive fits ``pattern``: one without a slash is matched with the name alone, as by find(1), else with the whole path.
+
+    Raises:
+        UsageError: no pattern, or none that could match a path in an archive.
+    """
+    said = f"the pattern {pattern.decode('utf-8', 'backslashreplace')!r}"
+    text = _archive_pattern(_text(pattern), said).rstrip("/")
+    if not text:
+        raise UsageError(f"{said} matches nothing", exit_code=MATCHES_NOTHING)
+    match = re.compile(_from_glob(text, said)[0], re.DOTALL).fullmatch
+    if "/" in text or "**" in text:
+        return lambda path: match(_text(path)) is not None
+    return lambda path: match(_text(path.rpartition(b"/")[2])) is not None

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from asyncdup.archive.attributes import FAILURES, Attributes, Report, reason
 from asyncdup.archive.handles import Descent, open_folder
+from asyncdup.archive.overwrite import Overwrite, Overwriting
 from asyncdup.errors import RestoreError
 from asyncdup.formats.tar import BLK, CHR, DIR, FIFO, SYM, Entry
 
@@ -29,8 +30,10 @@ class TreeWriter:
     """Writes entries, which must come in archive order, into ``target``. Synchronous; holds ``handles.MAX_OPEN`` handles and two at most.
 
     Args:
-        target: becomes the folder (or the single file) that was backed up. Must not exist or be an empty folder, unless ``force``.
-        force: write into a folder that is not empty; what is in the way is replaced, except a folder by something else.
+        target: becomes the folder (or the single file) that was backed up. Must not exist or be an empty folder, unless ``overwrite``.
+        overwrite: write into a folder that is not empty, see ``Overwriting``. A folder is never replaced by something else, what the
+            archive does not have is never touched.
+        force: the same as ``overwrite="always"``, where that is None.
         part: the archive is restored from some path in it on, so the root may be of any type, not only a folder or a file.
         ownership, numeric_owner, untrusted: see ``Attributes``; ``untrusted`` leaves out device nodes, too (P8).
         on_problem: told of each entry that is not as archived now.
@@ -44,6 +47,7 @@ class TreeWriter:
         self,
         target: bytes,
         *,
+        overwrite: Overwrite | None = None,
         force: bool = False,
         part: bool = False,
         ownership: bool | None = None,
@@ -54,7 +58,7 @@ class TreeWriter:
     ) -> None:
         self.entries = 0  # written, if not always with all attributes
         self._target = os.path.realpath(target)
-        self._force = force
+        self.overwriting = Overwriting(overwrite or ("always" if force else None))
         self._part = part
         self._untrusted = untrusted
         self._problem = on_problem
@@ -67,7 +71,8 @@ class TreeWriter:
         self._folders: list[_Folder] = []  # from the root to the present one
         self._path: bytes | None = None  # of the present folder
         self._has_root = False
-        _refuse_what_is_in_the_way(self._target, force=force)
+        if not self.overwriting.allowed:
+            _refuse_what_is_in_the_way(self._target)
 
     @property
     def owners_left(self) -> int:
@@ -81,16 +86,9 @@ class TreeWriter:
             self._notice(path, "left out: a device node of an archive that is not trusted")
             return
         try:
-            if not path:
-                self._make_root(entry)
-            elif entry.kind == DIR:
-                self._enter(self._place(path), path, entry)
-            else:
-                self._make_node(self._place(path), entry)
+            self.entries += self._make(path, entry)
         except FAILURES as error:
             self._problem(path, f"not restored: {reason(error)}")
-            return
-        self.entries += 1
 
     def file(self, entry: Entry) -> WrittenFile:
         """Begin a regular file. It must be closed or aborted before the next entry comes."""
@@ -99,8 +97,9 @@ class TreeWriter:
             try:
                 return WrittenFile(self, entry, os.open(name, _NEW, 0o600, dir_fd=self._here), name, name)
             except FileExistsError:
-                if not self._force:
-                    raise
+                if not self.overwriting.gives_way(name, self._here, entry):
+                    self.overwriting.kept += 1
+                    return WrittenFile(self, entry, -1, b"", b"")
             spare = _spare_name()
             return WrittenFile(self, entry, os.open(spare, _NEW, 0o600, dir_fd=self._here), spare, name)
         except FAILURES as error:
@@ -120,13 +119,17 @@ class TreeWriter:
 
     # The root, and the way to the folder of an entry.
 
-    def _make_root(self, entry: Entry) -> None:
-        if entry.kind == DIR:
-            self._begin(entry)
-        elif self._part:
-            self._make_node(self._root_name(), entry)
+    def _make(self, path: bytes, entry: Entry) -> bool:
+        """Whether it was made, or, for a folder, is there; False if something else is kept in its place."""
+        if entry.kind != DIR:
+            if not path and not self._part:
+                raise ValueError("the root of an archive can only be a folder or a regular file")
+            return self._make_node(self._place(path) if path else self._root_name(), entry)
+        if path:
+            self._enter(self._place(path), path, entry)
         else:
-            raise ValueError("the root of an archive can only be a folder or a regular file")
+            self._begin(entry)
+        return True
 
     def _begin(self, entry: Entry | None) -> None:
         name = self._root_name(is_folder=True)
@@ -177,27 +180,35 @@ class TreeWriter:
     def _enter(self, name: bytes, path: bytes, entry: Entry | None) -> None:
         """Make or take the folder ``name`` and go into it. ``entry`` None: the archive does not have it (or it failed), only what is inside."""
         implied = entry is None
-        new = self._make_folder(name, may_exist=implied or not path, replace=self._force and not implied, mode=0o777 if implied else 0o700)
+        new = self._make_folder(name, None if implied or not path else entry, mode=0o777 if implied else 0o700)
         handle = open_folder(name, self._here)
         self._descent.down(handle)
         self._here = handle
         self._path = path
         mode = os.fstat(handle).st_mode & 0o7777 if implied and new else None
-        self._folders.append(_Folder(path, entry, mode))
+        self._folders.append(_Folder(path, None if not new and self.overwriting.spares_folders else entry, mode))
         if mode is not None:
             os.fchmod(handle, 0o700)
+        elif self._folders[-1].entry is not None and self.overwriting.allowed and not new:
+            with suppress(OSError):  # it may be read-only; what it gets at the end is known
+                os.fchmod(handle, stat.S_IMODE(os.fstat(handle).st_mode) | 0o700)
 
-    def _make_folder(self, name: bytes, *, may_exist: bool, replace: bool, mode: int) -> bool:
-        """Whether the folder was made; False if it was there."""
+    def _make_folder(self, name: bytes, entry: Entry | None, *, mode: int) -> bool:
+        """Whether the folder was made; False if it was there. ``entry``: what may take the place of something else; None: nothing may."""
         try:
             os.mkdir(name, mode, dir_fd=self._here)
         except FileExistsError:
-            if not (may_exist or replace):
-                raise
-            if not replace or stat.S_ISDIR(os.stat(name, dir_fd=self._here, follow_symlinks=False).st_mode):
+            if entry is None:
                 return False
+            if not self.overwriting.allowed:
+                raise
+            if stat.S_ISDIR(os.stat(name, dir_fd=self._here, follow_symlinks=False).st_mode):
+                return False
+            if not self.overwriting.gives_way(name, self._here, entry):
+                return False  # opening it as a folder will fail, and say so
             os.unlink(name, dir_fd=self._here)
             os.mkdir(name, mode, dir_fd=self._here)
+            self.overwriting.replaced += 1
         return True
 
     def _leave(self) -> None:
@@ -216,16 +227,20 @@ class TreeWriter:
 
     # What is neither folder nor file.
 
-    def _make_node(self, name: bytes, entry: Entry) -> None:
+    def _make_node(self, name: bytes, entry: Entry) -> bool:
+        """Whether it was made; False if something else is kept in its place."""
         make = self._make_symlink if entry.kind == SYM else self._make_special
         try:
             make(name, entry)
         except FileExistsError:
-            if not self._force:
-                raise
+            if not self.overwriting.gives_way(name, self._here, entry):
+                self.overwriting.kept += 1
+                return False
             spare = _spare_name()
             make(spare, entry)
             put_in_place(spare, name, self._here)
+            self.overwriting.replaced += 1
+        return True
 
     def _make_symlink(self, name: bytes, entry: Entry) -> None:
         os.symlink(entry.link, name, dir_fd=self._here)
@@ -290,6 +305,7 @@ class WrittenFile:
             os.close(handle)
             if self._made is not self._name:
                 put_in_place(self._made, self._name, self._folder)
+                tree.overwriting.replaced += 1
         except OSError as error:
             self._remove()
             tree._problem(self._entry.path, f"not restored: {reason(error)}")
@@ -323,7 +339,7 @@ def _spare_name() -> bytes:
     return b".asyncdup-" + os.urandom(8).hex().encode()
 
 
-def _refuse_what_is_in_the_way(target: bytes, *, force: bool) -> None:
+def _refuse_what_is_in_the_way(target: bytes) -> None:
     shown = os.fsdecode(target)
     try:
         in_the_way = bool(os.listdir(target))
@@ -333,6 +349,6 @@ def _refuse_what_is_in_the_way(target: bytes, *, force: bool) -> None:
         in_the_way = True
     except OSError as error:
         raise RestoreError(f"{shown} cannot be looked at: {error.strerror}", exit_code=TARGET_IN_THE_WAY) from error
-    if in_the_way and not force:
-        hint = "restore into a new or empty folder, or use --force to write over what is there"
+    if in_the_way:
+        hint = "restore into a new or empty folder, or say what is to happen to what is there: --overwrite=never, older or always"
         raise RestoreError(f"{shown} exists already and is not an empty folder", exit_code=TARGET_IN_THE_WAY, hint=hint)

@@ -11,11 +11,12 @@ import stat
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
-from asyncdup.archive.handles import Descent, open_folder
+from asyncdup.archive.handles import FOLDER, Descent
 from asyncdup.archive.owners import Owners
 from asyncdup.archive.selection import Decision
 from asyncdup.errors import UsageError
@@ -35,6 +36,7 @@ _KINDS: Final = {
 }
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # nonblocking: a FIFO put in the place of a file must not stop us
 _NO_DEVICE: Final = (0, 0)
+MAX_OPEN_BEYOND_LINKS: Final = 512  # levels: the way up from a folder that a link led to is not its "..", so all stay open
 
 
 class Found(NamedTuple):
@@ -58,11 +60,12 @@ class Selects(Protocol):
 class _Level:
     """A folder that the walk is in. ``held``: its own entry while nothing inside it has been given out (Decision.SCAN)."""
 
-    __slots__ = ("held", "names", "prefix")
+    __slots__ = ("held", "identity", "names", "prefix")
 
-    def __init__(self, prefix: bytes, names: Iterator[bytes]) -> None:
+    def __init__(self, prefix: bytes, names: Iterator[bytes], identity: tuple[int, int] = _NO_DEVICE) -> None:
         self.prefix = prefix
         self.names = names
+        self.identity = identity  # device and inode, where links are followed
         self.held: Found | None = None
 
 
@@ -77,7 +80,8 @@ class Walker:
         selection: decides what is in; None takes everything.
         one_filesystem: leave out what is on another device than the root, mount points included.
         exclude_device_files: leave out character and block devices.
-        skip_if_present: leave out folders that hold any of these names.
+        skip_if_present: leave out folders that hold any of these names, but never the root.
+        copy_links: give out what symlinks point to. One that points to nothing, or to a folder that it is in, is given out as the link it is.
         numeric: leave user and group names empty.
         start_at, start_after: begin with this path, or with what follows it, without looking at what is before (P2). The path need not
             exist any more. Folders that lead to it count as given out.
@@ -95,6 +99,7 @@ class Walker:
         one_filesystem: bool = False,
         exclude_device_files: bool = False,
         skip_if_present: Sequence[bytes] = (),
+        copy_links: bool = False,
         numeric: bool = False,
         start_at: bytes | None = None,
         start_after: bytes | None = None,
@@ -113,7 +118,9 @@ class Walker:
         self._filters = bool(self._decide or one_filesystem or exclude_device_files)
         self._device = 0  # of the root
         self._levels: list[_Level] = []
-        self._descent = Descent()
+        self._links = copy_links
+        self._no_follow = 0 if copy_links else os.O_NOFOLLOW
+        self._descent = Descent(MAX_OPEN_BEYOND_LINKS) if copy_links else Descent()
         self._here = -1  # handle of the folder whose names are looked at: the lowest of the descent
         self._start = start_at if start_at is not None else start_after
         self._gives_start = start_after is None
@@ -140,7 +147,7 @@ class Walker:
         """
         path = found.entry.path
         if path:
-            handle = os.open(path[path.rfind(b"/") + 1 :], _READ | os.O_NOFOLLOW, dir_fd=self._here)
+            handle = os.open(path[path.rfind(b"/") + 1 :], _READ | self._no_follow, dir_fd=self._here)
         else:
             handle = os.open(self._root, _READ)
         before, now = found.stat, os.fstat(handle)
@@ -193,7 +200,7 @@ class Walker:
         """The entry ``name`` of the present folder, if it is wanted."""
         link, device = b"", _NO_DEVICE
         try:
-            status = os.stat(name, dir_fd=self._here, follow_symlinks=False)
+            status = self._beyond(name) if self._links else os.stat(name, dir_fd=self._here, follow_symlinks=False)
             mode = status.st_mode
             kind = _KINDS.get(mode & 0o170000)
             if kind == SYM:
@@ -209,6 +216,14 @@ class Walker:
         if kind == CHR or kind == BLK:
             device = (os.major(status.st_rdev), os.minor(status.st_rdev))
         return self._made(path, kind, status, link, device)
+
+    def _beyond(self, name: bytes) -> os.stat_result:
+        """Of what ``name`` leads to; of the link itself if that is nothing, or a folder that we are in and would never leave."""
+        with suppress(OSError):
+            status = os.stat(name, dir_fd=self._here)
+            if all(level.identity != (status.st_dev, status.st_ino) for level in self._levels):
+                return status
+        return os.stat(name, dir_fd=self._here, follow_symlinks=False)
 
     def _made(self, path: bytes, kind: bytes, status: os.stat_result, link: bytes = b"", device: tuple[int, int] = _NO_DEVICE) -> Found:
         uid, gid = status.st_uid, status.st_gid
@@ -246,11 +261,8 @@ class Walker:
                 names = self._list(handle, b"")
         except OSError as error:
             raise UsageError(f"the source {os.fsdecode(self._root)} cannot be read: {error.strerror}") from error
-        if kind == DIR:
-            if names is None:
-                self._warn(b"", "holds a file that excludes it: nothing of it is in this backup")
-                return None
-            self._levels.append(_Level(b"", names))
+        if kind == DIR and names is not None:
+            self._levels.append(_Level(b"", names, (status.st_dev, status.st_ino)))
         if not self._start:
             return root if self._start is None or self._gives_start else None
         self._skip_to(self._start.split(b"/"))
@@ -277,7 +289,7 @@ class Walker:
         """Open and list ``folder``, which is in the present one. False if it is left out with all that is in it."""
         path = folder.entry.path
         try:
-            handle = open_folder(path[path.rfind(b"/") + 1 :], self._here)
+            handle = os.open(path[path.rfind(b"/") + 1 :], FOLDER & ~os.O_NOFOLLOW | self._no_follow, dir_fd=self._here)
         except OSError as error:
             self._lost(path, error)
             return False
@@ -292,7 +304,7 @@ class Walker:
             return False
         self._descent.down(handle)
         self._here = handle
-        self._levels.append(_Level(path + b"/", names))
+        self._levels.append(_Level(path + b"/", names, (folder.stat.st_dev, folder.stat.st_ino)))
         return True
 
     def _list(self, handle: int, path: bytes) -> Iterator[bytes] | None:
@@ -301,7 +313,7 @@ class Walker:
             return None
         listed = os.listdir(handle)  # text, as a handle has no path: turned into bytes all at once, since no name holds a slash
         names = os.fsencode("/".join(listed)).split(b"/") if listed else []
-        if self._skip_if_present and not self._skip_if_present.isdisjoint(names):
+        if path and not self._skip_if_present.isdisjoint(names):  # of the root it says nothing (observed: duplicity 3.2.1)
             return None
         names.sort()
         if len(path) > LONGEST_PATH - 256:

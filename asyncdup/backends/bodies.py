@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import TypeAlias
 
 from asyncdup.backends.base import Body
-from asyncdup.backends.checksums import crc32, crc32_of_file
+from asyncdup.backends.checksums import crc32, crc32_of, crc32_of_file
 from asyncdup.errors import IntegrityError
 from asyncdup.threads import in_thread
 
@@ -85,6 +86,40 @@ class PipedBody:
     def open(self, start: int = 0) -> Opened:
         """Chunks from ``start``."""
         return piped(self.body.open(start), self.pipe)
+
+
+@dataclass(frozen=True, slots=True)
+class SlicedBody:
+    """``size`` bytes of ``body`` from ``start``: a part of an object."""
+
+    body: Body
+    start: int
+    size: int
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """None is known of a part."""
+        return {}
+
+    def open(self, start: int = 0) -> Opened:
+        """Chunks from byte ``start`` of the part."""
+        return piped(self.body.open(self.start + start), partial(_at_most, self.size - start))
+
+    async def digest(self, kind: str) -> str | None:
+        """``crc32``; reads the part, in one go where it lies in a file."""
+        if kind != "crc32":
+            return None
+        path: Path | None = getattr(self.body, "local_path", None)
+        return await crc32_of(self) if path is None else await in_thread(crc32_of_file, path, self.start, self.size)
+
+
+async def _at_most(size: int, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    while size > 0:
+        chunk = await anext(chunks, b"")
+        if not chunk:
+            return
+        yield chunk[:size]
+        size -= len(chunk)
 
 
 @asynccontextmanager

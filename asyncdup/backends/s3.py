@@ -17,7 +17,7 @@ from typing import TypeVar
 import aiohttp
 
 from asyncdup.backends.base import Body, Capabilities, ObjectInfo, Part, PartLimits, SupportsDigest, Upload
-from asyncdup.backends.bodies import CHUNK
+from asyncdup.backends.bodies import CHUNK, SlicedBody
 from asyncdup.backends.checksums import crc32_of
 from asyncdup.backends.names import check_name
 from asyncdup.backends.registry import BackendOptions
@@ -179,7 +179,7 @@ class S3Backend:
                 f"the parts of {name} at {self.description} are {sum(part.size for part in parts)} bytes and not {body.size}"
             )
         call = self._call(
-            "POST", name, query=(("uploadId", upload),), body=write_complete(parts, await self._checksums_of(name, upload, parts))
+            "POST", name, query=(("uploadId", upload),), body=write_complete(parts, await self._checksums_of(name, upload, parts, body))
         )
         answer = await self._wire.document(call)
         if is_fault(answer):
@@ -261,14 +261,19 @@ class S3Backend:
             marker = pages[-1].next
         return pages
 
-    async def _checksums_of(self, name: str, upload: str, parts: Sequence[Part]) -> Mapping[int, str]:
-        """CRC-32s of all parts, those that an earlier process has put from the server; none if it does not keep them."""
+    async def _checksums_of(self, name: str, upload: str, parts: Sequence[Part], body: Body) -> Mapping[int, str]:
+        """CRC-32s of all parts: of those that an earlier process has put from the server, and from ``body`` if it does not tell (SeaweedFS)."""
         known = dict(self._checksums.get(upload, {}))
         if any(part.number not in known for part in parts):
             with suppress(Unsupported):
                 for page in await self._pages_of_parts(name, upload):
                     known = page.checksums | known
-        return known if all(part.number in known for part in parts) else {}
+        start = 0
+        for part in parts:
+            if part.number not in known:
+                known[part.number] = _base64(await _crc32(SlicedBody(body, start, part.size)))
+            start += part.size
+        return known
 
     async def _read(self, call: Call, read: Callable[[bytes], T]) -> T:
         data = await self._wire.document(call)

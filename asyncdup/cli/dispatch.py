@@ -13,18 +13,20 @@ from asyncdup.archive.chains import BackupSet, Chain, Collection
 from asyncdup.archive.schedule import Action
 from asyncdup.archive.selection import Rule
 from asyncdup.backends.registry import BackendOptions
+from asyncdup.cli.changes import changes_json, file_lines, set_lines
+from asyncdup.cli.machine_log import FILE_LIST, STATUS, escaped
 from asyncdup.cli.passphrases import Secrets
 from asyncdup.cli.report import INFO, Report
-from asyncdup.cli.report_backends import BROKEN, backends_json, backends_lines, check_backend_json, check_backend_lines
+from asyncdup.cli.report_status import status_json
 from asyncdup.cli.settings import Settings
 from asyncdup.cli.upkeep import check_json, check_lines, cleanup_lines, removal_lines, unlock_lines
 from asyncdup.codecs import Encryption
-from asyncdup.commands.backends import BackendKind, list_backends
 from asyncdup.commands.backup import BackupResult, backup
+from asyncdup.commands.changes import SetChanges, changes
 from asyncdup.commands.check import CheckResult, check
-from asyncdup.commands.check_backend import BackendReport, check_backend
 from asyncdup.commands.cleanup import CleanupResult, cleanup
 from asyncdup.commands.collection import collection_status
+from asyncdup.commands.entries import KINDS
 from asyncdup.commands.files import list_current_files
 from asyncdup.commands.options import MIB, Options
 from asyncdup.commands.remove import RemoveResult, remove_all_but_n_full, remove_all_inc_of_but_n_full, remove_older_than
@@ -32,9 +34,10 @@ from asyncdup.commands.restore import RestoreResult, restore
 from asyncdup.commands.unlock import UnlockResult, unlock
 from asyncdup.commands.verify import VerifyResult, verify
 from asyncdup.errors import UsageError
-from asyncdup.formats.names import Prefixes
+from asyncdup.formats.names import Prefixes, format_time
 from asyncdup.formats.tar import Entry
 from asyncdup.transfer import RetryPolicy
+from asyncdup.transfer.adaptive import MOST
 from asyncdup.units import format_local_time, parse_time
 
 STOCK_RETRIES, STOCK_DELAY = 5, 30.0  # stock duplicity's, where only one of the two options is given
@@ -83,16 +86,27 @@ def options_of(settings: Settings, secrets: Secrets) -> Options:
             settings.file_prefix_signature,
             settings.file_prefix_jsonstat,
         ),
-        rules=tuple(Rule(option, os.fsencode(value)) for option, value in settings.selection),
+        rules=_rules(settings),
         allow_source_mismatch=settings.allow_source_mismatch,
         full_if_older_than=_time(settings.full_if_older_than, now),
+        full_if_n_inc=settings.full_if_n_inc,
+        skip_if_no_change=settings.skip_if_no_change,
+        copy_links=settings.copy_links,
+        files_changed=settings.files_changed,
+        jsonstat=settings.jsonstat,
+        sync_all=settings.metadata_sync_mode == "full",
+        list_entries=settings.verbosity >= INFO,
         numeric_owner=settings.numeric_owner,
         restore_ownership=settings.restore_ownership,
+        rename=tuple((os.fsencode(old), os.fsencode(new)) for old, new in settings.rename),
+        ignore_errors=settings.ignore_errors,
+        untrusted=settings.untrusted_archive,
+        overwrite=settings.overwrite,
         force=settings.force,
         dry_run=settings.dry_run,
         backend=BackendOptions(
             timeout=settings.timeout,
-            concurrency=settings.concurrency,
+            concurrency=MOST if settings.concurrency == "auto" else settings.concurrency,
             ssh_options=settings.ssh_options,
             password=secrets.backend_password,
             environ=os.environ,
@@ -113,6 +127,11 @@ def _clock(settings: Settings) -> Callable[[], float]:
 
 def _time(text: str | None, now: Callable[[], float]) -> int | None:
     return None if text is None else parse_time(text, int(now()))
+
+
+def _rules(settings: Settings) -> tuple[Rule, ...]:
+    rules = [Rule(option, os.fsencode(value)) for option, value in settings.selection]
+    return (Rule("null-separator"), *rules) if settings.null_separator and rules else tuple(rules)
 
 
 def _path(text: str | None) -> Path | None:
@@ -150,6 +169,8 @@ def _bind_backup(settings: Settings, secrets: Secrets, report: Report) -> Corout
 
 
 def _show_backup(result: BackupResult, settings: Settings, report: Report) -> int:
+    if result.jsonstat:
+        report.result(result.jsonstat.splitlines())
     if settings.print_statistics:
         report.statistics(result.statistics)
     return 0
@@ -161,7 +182,7 @@ def _show_backup(result: BackupResult, settings: Settings, report: Report) -> in
 def _bind_restore(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
     options = options_of(settings, secrets)
     moment = _time(settings.restore_time, options.now)
-    return partial(restore, settings.url, settings.path, options, time=moment, path=settings.path_to_restore or "")
+    return partial(restore, settings.url, settings.path, options, time=moment, path=settings.path_to_restore)
 
 
 def _show_restore(result: RestoreResult, settings: Settings, report: Report) -> int:
@@ -173,7 +194,9 @@ def _show_restore(result: RestoreResult, settings: Settings, report: Report) -> 
 def _bind_verify(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
     options = options_of(settings, secrets)
     moment = _time(settings.restore_time, options.now)
-    path = settings.path_to_restore or ""
+    if len(settings.path_to_restore) > 1:
+        raise UsageError("verify compares one path with PATH", hint="say --path-to-restore once, or use --include and --exclude")
+    path = "".join(settings.path_to_restore)
     return partial(verify, settings.url, settings.path, options, time=moment, path=path, on_difference=report.result)
 
 
@@ -186,11 +209,29 @@ def _show_verify(result: VerifyResult, settings: Settings, report: Report) -> in
 
 
 def _bind_status(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    index = settings.show_changes_in_set
+    if index is not None or settings.file_changed is not None:
+        return _bind_changes(settings, secrets)
     return partial(collection_status, settings.url, options_of(settings, secrets))
 
 
-def _show_status(result: Collection, settings: Settings, report: Report) -> int:
-    report.result(status_lines(result))
+def _bind_changes(settings: Settings, secrets: Secrets) -> Coroutine:
+    """Stock's -1 is Python's: the oldest set, which is the full; but with --jsonstat it means all sets."""
+    index = settings.show_changes_in_set
+    return partial(changes, settings.url, options_of(settings, secrets), index=None if index == -1 else index)
+
+
+def _show_status(result: Collection | list[SetChanges], settings: Settings, report: Report) -> int:
+    if isinstance(result, Collection) and settings.json:
+        report.result(status_json(result))
+    elif isinstance(result, Collection):
+        report.result(status_lines(result), code=STATUS, extra="\n" + "\n".join(result.status_lines()))
+    elif settings.show_changes_in_set is None:
+        report.result(file_lines(settings.file_changed or "", result), code=STATUS)
+    elif settings.jsonstat:
+        report.result(changes_json(result).splitlines(), code=STATUS)
+    else:
+        report.result(set_lines(result[0]), code=STATUS)
     return 0
 
 
@@ -199,7 +240,10 @@ def _bind_files(settings: Settings, secrets: Secrets, report: Report) -> Corouti
     moment = _time(settings.restore_time, options.now)
 
     def show(entries: list[Entry]) -> None:
-        report.result(f"{format_local_time(entry.mtime)} {os.fsdecode(entry.path) or '.'}" for entry in entries)
+        for entry in entries:
+            path = os.fsdecode(entry.path) or "."
+            extra = f"{format_time(entry.mtime)} {escaped(path)} {KINDS.get(entry.kind, '')}" if report.logs else ""
+            report.result((f"{format_local_time(entry.mtime)} {path}",), code=FILE_LIST, extra=extra)
 
     return partial(list_current_files, settings.url, options, time=moment, on_entries=show)
 
@@ -258,30 +302,6 @@ def _show_check(result: CheckResult, settings: Settings, report: Report) -> int:
     return result.exit_code
 
 
-def _bind_backends(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
-    async def found(**_: object) -> list[BackendKind]:
-        return list_backends(os.environ)
-
-    return found
-
-
-def _show_backends(result: list[BackendKind], settings: Settings, report: Report) -> int:
-    report.result(backends_json(result) if settings.json else backends_lines(result))
-    return 0
-
-
-def _bind_check_backend(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
-    def say(name: str, outcome: str) -> None:
-        report.line(f"{name}: {outcome}", INFO)
-
-    return partial(check_backend, settings.url, options_of(settings, secrets), on_check=say)
-
-
-def _show_check_backend(result: BackendReport, settings: Settings, report: Report) -> int:
-    report.result(check_backend_json(result) if settings.json else check_backend_lines(result))
-    return BROKEN if result.broken else 0
-
-
 def status_lines(collection: Collection) -> Iterator[str]:
     """The chains as a person reads them."""
     newest = collection.newest_chain
@@ -325,6 +345,4 @@ ROUTES: dict[str, Route] = {
     "remove-all-but-n-full": Route(_bind_count(remove_all_but_n_full), _show_removal),
     "remove-all-inc-of-but-n-full": Route(_bind_count(remove_all_inc_of_but_n_full), _show_removal),
     "unlock": Route(_bind_unlock, _show_unlock),
-    "backends": Route(_bind_backends, _show_backends),
-    "check-backend": Route(_bind_check_backend, _show_check_backend),
 }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from asyncdup import __version__
 from asyncdup.cli.help import help_text
+from asyncdup.cli.invocation import Invocation, parse_invocation
 from asyncdup.cli.orders import Order, parse_order
 from asyncdup.cli.parser import parse
 from asyncdup.cli.printable import AS_BYTES
@@ -39,14 +40,19 @@ def main(argv: Sequence[str] | None = None, *, routes: Mapping[str, Route] | Non
     ``routes`` and ``control`` take the place of the program's commands and of their handle, for tests.
     """
     settings = None
+    words = sys.argv[1:] if argv is None else argv
     _have_streams()
     if argv is None:
         _collect_rarely()
     try:
-        words = sys.argv[1:] if argv is None else argv
         order = parse_order(words)
         if order is not None:
             return _order(order)
+        if _is_page(words):
+            return _page(words)
+        invocation = parse_invocation(words)
+        if invocation is not None:
+            return _profile(invocation)
         settings = parse(words)
         code = _serve(settings, routes, control)
         if argv is None and code in (_SIGINT_CODE, _SIGTERM_CODE):
@@ -55,13 +61,47 @@ def main(argv: Sequence[str] | None = None, *, routes: Mapping[str, Route] | Non
     except KeyboardInterrupt:  # before the command ran; from then on ``Interrupts`` has the signal
         return _SIGINT_CODE
     except Exception as error:  # noqa: BLE001 - the command's outermost frame
-        return _fail(error, _NOTICE if settings is None else settings.verbosity)
+        return _fail(error, _NOTICE if settings is None else settings.verbosity, words)
 
 
 def _order(order: Order) -> int:
     from asyncdup.cli.job import send_order
 
     return send_order(order, sys.stdout)
+
+
+def _is_page(words: Sequence[str]) -> bool:
+    """Not a backup of a folder called ``manual``, nor a request for help."""
+    return list(words[:1]) in (["completion"], ["manual"]) and not any("://" in word or word in ("-h", "--help") for word in words)
+
+
+def _page(words: Sequence[str]) -> int:
+    from asyncdup.cli.pages import page
+
+    sys.stdout.write(page(words))
+    return 0
+
+
+def _profile(invocation: Invocation) -> int:
+    from asyncdup.cli.run_profile import make_profile, run_profile
+
+    if invocation.verb == "init":
+        return make_profile(invocation, os.environ, _reader(), sys.stdout)
+    return run_profile(invocation, main)
+
+
+def _reader() -> Callable[[str], str] | None:
+    """Questions with echo; None where nobody could answer."""
+    if not (sys.stdin and sys.stdin.isatty()):
+        return None
+
+    def read(question: str) -> str:
+        try:
+            return input(question)
+        except EOFError:
+            raise UsageError("no answer was given", hint="asyncdup help init: all of it can be said on the command line") from None
+
+    return read
 
 
 def _end_at_next_signal(code: int) -> None:
@@ -129,13 +169,21 @@ def _run(settings: Settings, routes: Mapping[str, Route] | None, control: Contro
 
 def _route(command: str, routes: Mapping[str, Route] | None) -> Route:
     if routes is None:
-        from asyncdup.cli.dispatch import ROUTES
-
-        routes = ROUTES
+        routes = _routes(command)
     route = routes.get(command)
     if route is None:
         raise UsageError(f"{command} is not in this version of asyncdup")
     return route
+
+
+def _routes(command: str) -> Mapping[str, Route]:
+    if command in ("backends", "check-backend"):
+        from asyncdup.cli.routes_backends import ROUTES as OF_BACKENDS
+
+        return OF_BACKENDS
+    from asyncdup.cli.routes import ROUTES
+
+    return ROUTES
 
 
 def _asker() -> Callable[[str], str] | None:
@@ -154,8 +202,9 @@ def _asker() -> Callable[[str], str] | None:
 
 
 def _screen(settings: Settings, out: TextIO, err: TextIO) -> Screen:
-    """A progress line where there is a terminal that can draw one. With ``--log-json=-`` standard output is for JSON alone."""
-    if settings.log_json == "-":
+    """A progress line where there is a terminal that can draw one. With ``--log-json=-`` standard output is for JSON alone, with ``cat`` for
+    the file."""
+    if settings.log_json == "-" or settings.command == "cat":
         out = err
     if (out.isatty() or err.isatty()) and os.environ.get("TERM", "dumb") != "dumb" and settings.verbosity >= _NOTICE:
         from asyncdup.cli.report_terminal import TerminalScreen
@@ -166,10 +215,15 @@ def _screen(settings: Settings, out: TextIO, err: TextIO) -> Screen:
     return PlainScreen(out, err, progress_rate=settings.progress_rate if settings.progress else None)
 
 
-def _fail(error: Exception, verbosity: int) -> int:
+def _fail(error: Exception, verbosity: int, words: Sequence[str]) -> int:
     from asyncdup.cli.failure import failure_lines, single
 
     cause = single(error)
-    for line in failure_lines(cause, verbosity):
+    lines = list(failure_lines(cause, verbosity))
+    for line in lines:
         sys.stderr.write(line + "\n")
+    if any(word.startswith("--log-f") for word in words):
+        from asyncdup.cli.machine_log import log_failure
+
+        log_failure(words, "\n".join(lines), cause)
     return exit_code_of(cause)

@@ -6,18 +6,35 @@ means here what it means there, and they are refused by name with a reason. Sour
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from asyncdup import units
-from asyncdup.timetable import parse_timetable
+from asyncdup.cli.option_values import (
+    blocksize,
+    colon,
+    command_words,
+    digits,
+    mebibytes,
+    not_empty,
+    one_of,
+    per_second,
+    percent,
+    point_in_time,
+    positive,
+    size_above_zero,
+    timetable,
+    transfers,
+    verbosity,
+    whole,
+    words,
+)
 
-Action = Literal["set", "append", "extend", "select", "encrypt-sign", "accept", "refuse", "help", "version"]
+Action = Literal["set", "append", "extend", "pair", "select", "encrypt-sign", "accept", "refuse", "help", "version"]
 
 
 class Command(NamedTuple):
-    """One command. ``arguments``: what follows it, in order: "path", "url", "time", "count"; ``served``: this version has it; ``ours``: unknown to stock."""
+    """One command. ``arguments``: what follows it, in order: "path", "url", "time", "count", "pattern"; ``served``: this version has it; ``ours``: unknown to stock."""
 
     name: str
     aliases: tuple[str, ...]
@@ -35,11 +52,18 @@ COMMANDS = (
     Command("verify", ("vb",), ("url", "path"), "compare a backup, data included, with PATH"),
     Command("collection-status", ("st",), ("url",), "show the chains and sets at the URL"),
     Command("list-current-files", ("ls",), ("url",), "list the files of a backup"),
+    Command("cat", (), ("url", "path"), "write one file of a backup to standard output", ours=True),
+    Command("history", (), ("url", "path"), "the versions of a file over all backups", ours=True),
+    Command("find", (), ("url", "pattern"), "find files by a pattern, over all backups or, with --time, in one", ours=True),
+    Command("diff", (), ("url",), "what was new, changed and deleted between two backups: --from TIME --to TIME", ours=True),
     Command("check", (), ("url",), "whether the backups at the URL are whole; --read-data reads every byte", ours=True),
     Command("cleanup", ("cl",), ("url",), "remove what interrupted runs left; lists it, without --force"),
     Command("remove-older-than", ("ro",), ("time", "url"), "remove chains that ended before TIME; lists them, without --force"),
     Command("remove-all-but-n-full", ("ra",), ("count", "url"), "remove chains older than the COUNT newest fulls; the same"),
     Command("remove-all-inc-of-but-n-full", ("ri",), ("count", "url"), "remove their incrementals only; the same"),
+    Command(
+        "prune", (), ("url",), "keep one backup a day, a week, a month: --keep-daily 7 --keep-monthly 12; lists, without --force", ours=True
+    ),
     Command("unlock", (), ("url",), "show the locks at the URL; remove them, with --force", ours=True),
     Command("backends", (), (), "list the kinds of URL, what each can do, and what to install for it", ours=True),
     Command("check-backend", (), ("url",), "try the URL out: does it keep what backups rely on, how fast is it", ours=True),
@@ -57,7 +81,7 @@ class Option(NamedTuple):
     Attributes:
         name: without dashes. ``aliases``: other spellings, "-t" or "time".
         field: of ``Settings``; "" for those that change nothing.
-        action: ``set`` keeps the last value, ``append`` and ``extend`` collect, ``select`` keeps the order with others, ``accept`` does
+        action: ``set`` keeps the last value, ``append`` and ``extend`` collect, ``pair`` collects two words at a time, ``select`` keeps the order with others, ``accept`` does
             nothing.
         metavar: what the value is; "" for a flag. Of a refused option nothing but the name and ``why`` is looked at.
         convert: text of the value -> value. Raises ValueError with what it wants ("a whole number"), or UsageError.
@@ -83,132 +107,16 @@ class Option(NamedTuple):
     ours: bool = False
 
 
-def _whole(least: int, unit: str = "", *, most: int | None = None) -> Callable[[str], int]:
-    wanted = f"a whole number{f' of {unit}' if unit else ''}, {least}{f' to {most}' if most is not None else ' or more'}"
-
-    def convert(text: str) -> int:
-        if not text.strip().isascii() or not text.strip().removeprefix("-").isdigit():
-            raise ValueError(wanted)
-        number = int(text)
-        if number < least or (most is not None and number > most):
-            raise ValueError(wanted)
-        return number
-
-    return convert
-
-
-def _mebibytes(text: str) -> int:
-    return _whole(1, "MiB")(text) << 20
-
-
-def _blocksize(text: str) -> int:
-    return -(-_whole(0, "bytes")(text) // 512) * 512  # observed: duplicity 3.2.1 rounds up to 512 bytes; 0 means no limit
-
-
-def _size(text: str) -> int:
-    size = units.parse_size(text)
-    if not size:
-        raise ValueError("a size above zero")
-    return size
-
-
-def _time(text: str) -> str:
-    """Only looked at: what an interval means depends on the time of the run."""
-    units.parse_time(text, units.LATEST // 2)
-    return text
-
-
-def _positive(text: str) -> float:
-    seconds = units.parse_duration(text)
-    if not seconds:
-        raise ValueError("a duration above zero")
-    return seconds
-
-
-def _words(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(text))
-    except ValueError as error:
-        raise ValueError("options quoted as in a shell") from error
-
-
-def _command(text: str) -> tuple[str, ...]:
-    words = _words(text)
-    if not words:
-        raise ValueError("a command")
-    return words
-
-
-def _rate(text: str) -> str:
-    """Only looked at: what a timetable means depends on the time of the day."""
-    parse_timetable(text)
-    return text
-
-
-def _per_second(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < 1e6:
-        raise ValueError("a number above zero")
-    return number
-
-
-def _percent(text: str) -> float:
-    try:
-        number = float(text.removesuffix("%"))
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 100:
-        raise ValueError("a percentage above 0, to 100: 5%")
-    return number
-
-
-def _number(text: str) -> str:
-    """Only looked at: settings of backends are handed on as text."""
-    _whole(1)(text)
-    return text
-
-
-def _not_empty(text: str) -> str:
-    if not text:
-        raise ValueError("something that is not empty")
-    return text
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def convert(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"one of {', '.join(choices)}")
-        return text
-
-    return convert
-
-
-# Observed: duplicity 3.2.1 takes a digit, the first letter or the word, in any case.
-_LEVELS = {"error": 0, "warning": 2, "notice": 3, "info": 5, "debug": 9}
-
-
-def _verbosity(text: str) -> int:
-    if len(text) == 1 and text in "0123456789":
-        return int(text)
-    for word, level in _LEVELS.items():
-        if text.lower() in (word, word[0]):
-            return level
-    raise ValueError(f"0 to 9 or one of {', '.join(_LEVELS)}")
-
-
 def _group(title: str, commands: tuple[str, ...], *options: Option) -> tuple[Option, ...]:
     return tuple(option._replace(group=title, commands=commands) for option in options)
 
 
 def _rule(name: str, metavar: str, help: str) -> Option:
-    convert = _time if metavar == "TIME" else _not_empty
+    convert = point_in_time if metavar == "TIME" else not_empty
     return Option(name, "selection", "select", metavar, convert, default=(), help=help)
 
 
-def _setting(name: str, metavar: str = "", convert: Callable[[str], str] = _not_empty, help: str = "", *, ours: bool = False) -> Option:
+def _setting(name: str, metavar: str = "", convert: Callable[[str], str] = not_empty, help: str = "", *, ours: bool = False) -> Option:
     return Option(name, "backend_settings", "select", metavar, convert, default=(), help=help, ours=ours)
 
 
@@ -242,9 +150,9 @@ _SERVED = (
     *_group(
         "where things are",
         ALL,
-        Option("archive-dir", "archive_dir", "set", "DIR", _not_empty, help="local copies of metadata [~/.cache/duplicity]"),
-        Option("name", "name", "set", "NAME", _not_empty, help="folder in it [made from the URL]"),
-        Option("tempdir", "tempdir", "set", "DIR", _not_empty, help="temporary files, volumes on their way [TMPDIR]"),
+        Option("archive-dir", "archive_dir", "set", "DIR", not_empty, help="local copies of metadata [~/.cache/duplicity]"),
+        Option("name", "name", "set", "NAME", not_empty, help="folder in it [made from the URL]"),
+        Option("tempdir", "tempdir", "set", "DIR", not_empty, help="temporary files, volumes on their way [TMPDIR]"),
         Option("force", "force", default=False, help="write over what is there; really delete; go on with an emptied target"),
         Option("file-prefix", "file_prefix", "set", "TEXT", default="", help="put TEXT before all names at the URL"),
         Option("file-prefix-archive", "file_prefix_archive", "set", "TEXT", default="", help="the same for volumes"),
@@ -276,30 +184,94 @@ _SERVED = (
     *_group(
         "full or incremental",
         MAKING,
-        Option("full-if-older-than", "full_if_older_than", "set", "AGE", _time, help="full when the last full is older"),
+        Option("full-if-older-than", "full_if_older_than", "set", "AGE", point_in_time, help="full when the last full is older"),
+        Option("full-if-n-inc", "full_if_n_inc", "set", "N", whole(0), help="full when the chain has N incrementals"),
+        Option("skip-if-no-change", "skip_if_no_change", default=False, help="store no incremental that would hold nothing"),
+        Option("copy-links", "copy_links", default=False, help="store what symlinks point to"),
+        Option("no-files-changed", "files_changed", const=False, default=True, help="no list of changed files in the manifest"),
+        Option("files-changed", "files_changed", default=True, help="the default"),
+        Option(
+            "metadata-sync-mode",
+            "metadata_sync_mode",
+            "set",
+            "MODE",
+            one_of("full", "partial"),
+            default="partial",
+            help="full: local copies of the metadata of all chains [partial: of the newest]",
+        ),
         Option("allow-source-mismatch", "allow_source_mismatch", default=False, help="go on with a chain of another source"),
         Option("dry-run", "dry_run", default=False, help="say what would be done, write nothing"),
     ),
     *_group(
         "restore and verify",
+        (*READING, "list-current-files", "cat", "find"),
+        Option("restore-time", "restore_time", "set", "TIME", point_in_time, aliases=("-t", "time"), help="as it was then: 3D, 2026-11-02"),
+    ),
+    *_group(
+        "restore and verify",
         READING,
-        Option("restore-time", "restore_time", "set", "TIME", _time, aliases=("-t", "time"), help="as it was then: 3D, 2026-11-02"),
-        Option("path-to-restore", "path_to_restore", "set", "PATH", _not_empty, aliases=("-r",), help="only this file or folder"),
+        Option(
+            "path-to-restore",
+            "path_to_restore",
+            "append",
+            "PATH",
+            not_empty,
+            default=(),
+            aliases=("-r",),
+            help="only this file or folder; of several each goes to its own place",
+        ),
+        Option(
+            "overwrite",
+            "overwrite",
+            "set",
+            "WHEN",
+            one_of("never", "older", "always"),
+            ours=True,
+            help="restore into what is there; replace of it what is in the backup: never, older or always",
+        ),
         Option("restore-ownership", "restore_ownership", help="fail if owners cannot be restored"),
         Option("no-restore-ownership", "restore_ownership", const=False, help="do not restore owners"),
         Option("numeric-owner", "numeric_owner", default=False, help="owners by number, not by name"),
+        Option("rename", "rename", "pair", "FROM TO", not_empty, default=(), help="restore FROM under the name TO; repeatable"),
+        Option("ignore-errors", "ignore_errors", default=False, help="go on without damaged volumes; what is lost is named, exit code 30"),
+        Option("untrusted-archive", "untrusted_archive", default=False, ours=True, help="no setuid and setgid bits, no device nodes"),
         Option("compare-data", action="accept", help="accepted: verify always compares data"),
+    ),
+    *_group(
+        "status",
+        ("collection-status",),
+        Option("show-changes-in-set", "show_changes_in_set", "set", "N", whole(-1), help="files changed in a set of the chain; 0 = newest"),
+        Option("file-changed", "file_changed", "set", "PATH", not_empty, help="in which sets this file is new or changed"),
+    ),
+    *_group(
+        "status",
+        (*MAKING, "collection-status"),
+        Option("jsonstat", "jsonstat", default=False, help="statistics as JSON; a backup stores them beside its files, too"),
+    ),
+    *_group(
+        "prune",
+        ("prune",),
+        Option("keep-daily", "keep_daily", "set", "N", whole(1), default=0, ours=True, help="the newest backup of each of the last N days"),
+        Option("keep-weekly", "keep_weekly", "set", "N", whole(1), default=0, ours=True, help="of each of the last N weeks"),
+        Option("keep-monthly", "keep_monthly", "set", "N", whole(1), default=0, ours=True, help="of each of the last N months"),
+        Option("keep-yearly", "keep_yearly", "set", "N", whole(1), default=0, ours=True, help="of each of the last N years"),
+    ),
+    *_group(
+        "compare",
+        ("diff",),
+        Option("from", "diff_from", "set", "TIME", point_in_time, ours=True, help="the older backup [the one before the newer]"),
+        Option("to", "diff_to", "set", "TIME", point_in_time, ours=True, help="the newer backup; --time means it, too [the newest]"),
     ),
     *_group(
         "check",
         ("check",),
         Option("read-data", "read_data", default=False, ours=True, help="fetch and verify every volume, and the signatures"),
-        Option("sample", "sample", "set", "PERCENT", _percent, ours=True, help="only so much of them, another part every day: 5%"),
+        Option("sample", "sample", "set", "PERCENT", percent, ours=True, help="only so much of them, another part every day: 5%"),
         Option("repair", "repair", default=False, ours=True, help="bring lost local copies back; the URL is never changed"),
     ),
     *_group(
         "check",
-        ("check", "check-backend", "backends"),
+        ("check", "check-backend", "backends", "history", "find", "diff", "collection-status"),
         Option("json", "json", default=False, ours=True, help="the result as JSON"),
     ),
     *_group(
@@ -307,34 +279,43 @@ _SERVED = (
         ALL,
         Option("no-encryption", "encryption", const=False, default=True, help="store in plain"),
         Option("encryption", "encryption", default=True, help="the default: with PASSPHRASE, or to keys"),
-        Option("encrypt-key", "encrypt_keys", "append", "KEY", _not_empty, default=(), help="encrypt to this key; repeatable"),
-        Option("hidden-encrypt-key", "hidden_encrypt_keys", "append", "KEY", _not_empty, default=(), help="the same, without naming it"),
-        Option("sign-key", "sign_key", "set", "KEY", _not_empty, help="sign with it; on reading, insist on it"),
-        Option("encrypt-sign-key", "", "encrypt-sign", "KEY", _not_empty, help="both"),
+        Option("encrypt-key", "encrypt_keys", "append", "KEY", not_empty, default=(), help="encrypt to this key; repeatable"),
+        Option("hidden-encrypt-key", "hidden_encrypt_keys", "append", "KEY", not_empty, default=(), help="the same, without naming it"),
+        Option("sign-key", "sign_key", "set", "KEY", not_empty, help="sign with it; on reading, insist on it"),
+        Option("encrypt-sign-key", "", "encrypt-sign", "KEY", not_empty, help="both"),
         Option("use-agent", "use_agent", default=False, help="never ask for a passphrase; gpg asks its agent"),
-        Option("gpg-binary", "gpg_binary", "set", "FILE", _not_empty, default="gpg", help="the gpg to run [gpg]"),
-        Option("gpg-options", "gpg_options", "extend", "WORDS", _words, default=(), help="more options for gpg"),
+        Option("gpg-binary", "gpg_binary", "set", "FILE", not_empty, default="gpg", help="the gpg to run [gpg]"),
+        Option("gpg-options", "gpg_options", "extend", "WORDS", words, default=(), help="more options for gpg"),
     ),
     *_group(
         "volumes",
         MAKING,
-        Option("volsize", "volsize", "set", "MIB", _mebibytes, default=200 << 20, help="size of a volume in MiB [200]"),
+        Option("volsize", "volsize", "set", "MIB", mebibytes, default=200 << 20, help="size of a volume in MiB [200]"),
         Option("compression", "compression", default=True, help="the default"),
         Option("no-compression", "compression", const=False, default=True, help="do not compress"),
-        Option("compression-level", "compression_level", "set", "N", _whole(0, most=9), ours=True, help="0, fast, to 9, small"),
-        Option("max-blocksize", "max_blocksize", "set", "BYTES", _blocksize, default=0, help="largest block of signatures [no limit]"),
+        Option("compression-level", "compression_level", "set", "N", whole(0, most=9), ours=True, help="0, fast, to 9, small"),
+        Option("max-blocksize", "max_blocksize", "set", "BYTES", blocksize, default=0, help="largest block of signatures [no limit]"),
     ),
     *_group(
         "transfer",
         ALL,
-        Option("concurrency", "concurrency", "set", "N", _whole(0), help="transfers at once; 0 = none in the background [4 if it can]"),
-        Option("timeout", "timeout", "set", "SECONDS", _positive, default=60.0, help="an attempt ends when nothing moves for so long [60]"),
-        Option("spool", "spool", "set", "SIZE", _size, ours=True, help="disk for volumes on their way [N + 2 volumes]"),
-        Option("memory", "memory", "set", "SIZE", _size, ours=True, help="memory for data on its way [256M]"),
-        Option("upload-limit", "upload_limit", "set", "RATE", _rate, ours=True, help="512k, or by time: 08:00,512k 12:00,pause 19:00,off"),
-        Option("download-limit", "download_limit", "set", "RATE", _rate, ours=True, help="the same for what is fetched"),
-        Option("request-limit", "request_limit", "set", "N", _per_second, ours=True, help="requests a second, at most"),
-        Option("ssh-options", "ssh_options", "extend", "WORDS", _words, default=(), help="as for ssh: -oPort=22, -i FILE"),
+        Option(
+            "concurrency",
+            "concurrency",
+            "set",
+            "N",
+            transfers,
+            help="transfers at once; 0 = none in the background; auto = what is best [4 if it can]",
+        ),
+        Option("timeout", "timeout", "set", "SECONDS", positive, default=60.0, help="an attempt ends when nothing moves for so long [60]"),
+        Option("spool", "spool", "set", "SIZE", size_above_zero, ours=True, help="disk for volumes on their way [N + 2 volumes]"),
+        Option("memory", "memory", "set", "SIZE", size_above_zero, ours=True, help="memory for data on its way [256M]"),
+        Option(
+            "upload-limit", "upload_limit", "set", "RATE", timetable, ours=True, help="512k, or by time: 08:00,512k 12:00,pause 19:00,off"
+        ),
+        Option("download-limit", "download_limit", "set", "RATE", timetable, ours=True, help="the same for what is fetched"),
+        Option("request-limit", "request_limit", "set", "N", per_second, ours=True, help="requests a second, at most"),
+        Option("ssh-options", "ssh_options", "extend", "WORDS", words, default=(), help="as for ssh: -oPort=22, -i FILE"),
     ),
     *_group(
         "single backends",
@@ -344,18 +325,19 @@ _SERVED = (
             "backend_concurrency",
             "set",
             "N",
-            _whole(1),
+            whole(1),
             ours=True,
             help="instances of a backend class of duplicity [1, or as many as it says it can]",
         ),
+        _setting("tcp-congestion", "NAME", help="congestion control of ssh connections, as bbr [the host's]", ours=True),
         _setting("s3-endpoint-url", "URL", help="the S3 server, if it is not Amazon's"),
         _setting("s3-region-name", "NAME", help="where the bucket is"),
         _setting("s3-profile", "NAME", help="of ~/.aws/config [AWS_PROFILE]", ours=True),
         _setting("s3-path-style", help="the bucket in the path, not in the host name", ours=True),
         _setting("s3-anonymous", help="without credentials, for reading public buckets", ours=True),
         _setting("s3-unencrypted-connection", help="HTTP instead of HTTPS"),
-        _setting("s3-multipart-chunk-size", "MIB", _number, help="size of a part [8, or what 10,000 parts need]"),
-        _setting("s3-multipart-max-procs", "N", _number, help="accepted: --concurrency is what there is"),
+        _setting("s3-multipart-chunk-size", "MIB", digits, help="size of a part [8, or what 10,000 parts need]"),
+        _setting("s3-multipart-max-procs", "N", digits, help="accepted: --concurrency is what there is"),
         _setting("s3-use-server-side-encryption", help="stored with the server's own keys (SSE-S3)"),
         _setting("s3-use-server-side-kms-encryption", help="stored with a key of its key service (SSE-KMS)"),
         _setting("s3-kms-key-id", "ID", help="that key"),
@@ -382,7 +364,7 @@ _SERVED = (
             "retry_failure_mode",
             "set",
             "MODE",
-            _one_of("fail", "intervention", "wait"),
+            one_of("fail", "intervention", "wait"),
             default="fail",
             ours=True,
             help="fail; intervention: wait for you; wait: keep trying [fail]",
@@ -392,7 +374,7 @@ _SERVED = (
             "retry_failure_flag",
             "set",
             "FILE",
-            _not_empty,
+            not_empty,
             ours=True,
             help="there while it waits for you; remove it to go on",
         ),
@@ -411,12 +393,12 @@ _SERVED = (
             "on_intervention",
             "set",
             "COMMAND",
-            _command,
+            command_words,
             default=(),
             ours=True,
             help="run when it begins to wait for you (no shell; JSON on its standard input)",
         ),
-        Option("num-retries", "num_retries", "set", "N", _whole(1), help="attempts before it counts as failed [15 minutes of them]"),
+        Option("num-retries", "num_retries", "set", "N", whole(1), help="attempts before it counts as failed [15 minutes of them]"),
         Option(
             "backend-retry-delay",
             "backend_retry_delay",
@@ -444,33 +426,33 @@ _SERVED = (
             "verbosity",
             "set",
             "LEVEL",
-            _verbosity,
+            verbosity,
             default=3,
             aliases=("-v",),
             help="0 to 9 or error, warning, notice, info, debug [notice]",
         ),
         Option("progress", "progress", default=False, help="progress also where there is no terminal"),
-        Option("progress-rate", "progress_rate", "set", "SECONDS", _positive, default=3.0, help="between such lines [3]"),
+        Option("progress-rate", "progress_rate", "set", "SECONDS", positive, default=3.0, help="between such lines [3]"),
         Option("no-print-statistics", "print_statistics", const=False, default=True, help="no statistics at the end of a backup"),
         Option("print-statistics", "print_statistics", default=True, help="the default"),
-        Option("log-json", "log_json", "set", "FILE", _not_empty, ours=True, help="all events as JSON lines; - is standard output"),
-        Option("trace", "trace", "set", "FILE", _not_empty, ours=True, help="a timeline of all transfers, for ui.perfetto.dev"),
-        Option("metrics-file", "metrics_file", "set", "FILE", _not_empty, ours=True, help="figures of the run for Prometheus"),
+        Option("log-fd", "log_fd", "set", "N", whole(0), help="duplicity's log for programs, to this file descriptor"),
+        Option("log-file", "log_file", "set", "FILE", not_empty, help="the same, to the end of FILE"),
+        Option("log-timestamp", "log_timestamp", default=False, help="date and level before each line"),
+        Option("log-json", "log_json", "set", "FILE", not_empty, ours=True, help="all events as JSON lines; - is standard output"),
+        Option("trace", "trace", "set", "FILE", not_empty, ours=True, help="a timeline of all transfers, for ui.perfetto.dev"),
+        Option("metrics-file", "metrics_file", "set", "FILE", not_empty, ours=True, help="figures of the run for Prometheus"),
         Option("help", action="help", aliases=("-h",), help="this text; with a command, about it"),
         Option("version", action="version", aliases=("-V",), help="the version"),
     ),
-    Option("current-time", "current_time", "set", "SECONDS", _whole(0)),
+    Option("current-time", "current_time", "set", "SECONDS", whole(0)),
     Option("asynchronous-upload", action="accept", why="--asynchronous-upload has no effect: transfers always run in the background"),
     Option("check-remote", action="accept"),
-    Option("files-changed", action="accept"),
+    Option("no-check-remote", action="accept", why="--no-check-remote has no effect: one listing shows what is at the URL"),
+    Option("time-separator", action="accept", metavar="CHAR", convert=colon),
 )
 
-_LATER = "not in this version of asyncdup yet"
 _REFUSED = (
-    *_refused(_LATER, "no-check-remote metadata-sync-mode no-files-changed copy-links full-if-n-inc skip-if-no-change rename"),
-    *_refused(_LATER, "jsonstat show-changes-in-set file-changed skip-volume time-separator"),
-    *_refused("use --log-json=FILE, which has every event", "log-fd log-file log-timestamp"),
-    *_refused("what cannot be restored is named and the rest is restored anyway; leave it out", "ignore-errors"),
+    *_refused("it leaves a volume out on purpose, for tests of duplicity", "skip-volume"),
     *_refused("asyncdup has no configuration folder; leave it out", "config-dir"),
     *_refused("asyncdup sizes its blocks itself; leave it out", "copy-blocksize"),
     *_refused("gpg has no secret keyring files since 2.1; use --gpg-options=--homedir=DIR", "encrypt-secret-keyring"),

@@ -59,8 +59,10 @@ def _options(words: Sequence[str]) -> tuple[list[str], str, bool]:
 
 def _arguments(order: str, words: list[str]) -> dict[str, Any]:
     if order == "set-concurrency":
+        if words == ["auto"]:
+            return {"concurrency": "auto"}
         if len(words) != 1 or not words[0].isascii() or not words[0].isdecimal() or int(words[0]) < 1:
-            raise UsageError("set-concurrency wants a whole number, 1 or more")
+            raise UsageError("set-concurrency wants a whole number, 1 or more, or auto")
         return {"concurrency": int(words[0])}
     if order == "set-rate":
         return _rates(words)

@@ -14,6 +14,7 @@ from typing import Any
 from asyncdup.cli.options import ALL, COMMANDS, DROPPED, OPTIONS, Command, Option
 from asyncdup.cli.settings import Settings
 from asyncdup.errors import UsageError
+from asyncdup.units import counted
 
 _URL = re.compile(r"[\w+]+://")  # what duplicity takes for a URL (format specification, section 26)
 _NUMBER = re.compile(r"-\d+$|-\d*\.\d+$")
@@ -69,7 +70,8 @@ class _Reading:
             return
         text = self.next_value(option) if attached is None else attached
         try:
-            self.keep(option, option.convert(text))
+            value = option.convert(text)
+            self.keep(option, value if option.action != "pair" else (value, option.convert(self.next_value(option))))
         except ValueError as error:
             raise UsageError(f"--{option.name} wants {error}, not {text!r}") from None
         except UsageError as error:
@@ -87,7 +89,7 @@ class _Reading:
         match option.action:
             case "set":
                 values[option.field] = value
-            case "append":
+            case "append" | "pair":
                 values[option.field] = (*values.get(option.field, ()), value)
             case "extend":
                 values[option.field] = values.get(option.field, ()) + value
@@ -115,11 +117,13 @@ class _Reading:
 
 def _settings(arguments: dict[str, Any], values: dict[str, Any]) -> Settings:
     """Put both together, after a look at what contradicts itself."""
-    if arguments["command"] == "restore" and values["path_to_restore"] is not None and values["selection"]:
+    if arguments["command"] == "restore" and values["path_to_restore"] and values["selection"]:
         raise UsageError(
             "--path-to-restore and include or exclude options exclude each other", hint="say both as --include and --exclude '**'"
         )
     notices = values.pop("notices")
+    if arguments["command"] == "verify" and values["rename"]:
+        notices += ("--rename has no effect on verify: paths are compared where they were backed up from",)
     if values["retry_failure_mode"] != "intervention":
         notices += tuple(
             f"--{name.replace('_', '-')} has no effect with --retry-failure-mode={values['retry_failure_mode']}"
@@ -132,7 +136,7 @@ def _settings(arguments: dict[str, Any], values: dict[str, Any]) -> Settings:
 
 
 def _none_of(command: str) -> dict[str, Any]:
-    return {"command": command, "topic": "", "path": "", "url": "", "implied": False, "time": "", "count": ""}
+    return {"command": command, "topic": "", "path": "", "url": "", "implied": False, "time": "", "count": "", "pattern": ""}
 
 
 def _spoken(command: Command, word: str, words: list[str]) -> dict[str, Any]:
@@ -179,7 +183,7 @@ def _turned(command: Command, words: list[str]) -> str:
 
 
 def _count(words: list[str]) -> str:
-    return f"{len(words)} argument{'' if len(words) == 1 else 's'}"
+    return counted(len(words), "argument")
 
 
 def _shown(word: str) -> str:

@@ -10,6 +10,7 @@ from asyncdup.cli.settings import Settings
 from asyncdup.errors import UsageError
 
 _TRIES = 3
+_LISTING = ("list-current-files", "cat", "history", "find", "diff")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ def _passphrase(command: str, ask: Callable[[str], str] | None) -> str | None:
         return _new_passphrase(_person(ask))
     if command in READING:
         return _person(ask)("passphrase of the backups: ")
-    if command == "list-current-files" and ask is not None:  # needed only where the local copies are gone
+    if command in _LISTING and ask is not None:  # needed only where the local copies are gone
         return ask("passphrase of the backups: ")
     return None
 

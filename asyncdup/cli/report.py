@@ -7,16 +7,18 @@ specification, section 21). Where the lines go, and whether there is a progress 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Protocol, TextIO
 
 from asyncdup.archive.statistics import Statistics
+from asyncdup.cli.machine_log import GENERIC, PROGRESS, MachineLog, control_of
 from asyncdup.cli.printable import printable
 from asyncdup.cli.progress import Picture, describe, describe_wait
 from asyncdup.events import (
     AttemptFinished,
     AttemptStarted,
+    EntryDone,
     EpisodeClosed,
     EpisodeContinues,
     EpisodeOpened,
@@ -28,6 +30,7 @@ from asyncdup.events import (
     OpFailed,
     Reconciled,
     RetryScheduled,
+    Scanned,
     VolumeMade,
     VolumeRead,
     VolumeStored,
@@ -36,6 +39,8 @@ from asyncdup.events import (
 from asyncdup.units import format_duration, format_local_time, format_size
 
 ERROR, WARNING, NOTICE, INFO, DEBUG = 0, 2, 3, 5, 9
+_NAMES = ((DEBUG, "DEBUG"), (INFO, "INFO"), (NOTICE, "NOTICE"), (WARNING, "WARNING"), (ERROR, "ERROR"))
+_MARKS = {"new": "A", "changed": "M", "deleted": "D"}  # stock's
 REPEATED = 20  # warnings that are said again at the end; more would push the statistics off the screen
 
 
@@ -88,8 +93,13 @@ class PlainScreen:
 class Report:
     """Subscribes to events by ``on_event`` and says what ``verbosity`` lets through."""
 
-    def __init__(self, screen: Screen, *, verbosity: int = NOTICE) -> None:
+    def __init__(
+        self, screen: Screen, *, verbosity: int = NOTICE, logs: MachineLog | None = None, stamp: Callable[[], str] | None = None
+    ) -> None:
         self.picture = Picture()
+        self.logs = logs
+        self._stamp = stamp  # the time, for lines that begin with it
+        self._volumes_read = 0
         self.warned = 0  # warnings so far
         self._screen = screen
         self._verbosity = verbosity
@@ -103,7 +113,10 @@ class Report:
             self._remember(event)
         said = line_of(event)
         if said is not None:
-            self.line(said[1], said[0])
+            code, extra = control_of(event) if self.logs is not None else (GENERIC, "")
+            self.line(said[1], said[0], code=code, extra=extra)
+        if self.logs is not None and self._verbosity >= INFO:
+            self._log_progress(self.logs, event)
         self.refresh(event.t)
 
     def refresh(self, now: float) -> None:
@@ -113,25 +126,44 @@ class Report:
             with suppress(OutputClosed, OSError):
                 self._screen.show(describe(self.picture, now), waiting=bool(self.picture.waiting))
 
-    def line(self, text: str, level: int = NOTICE) -> None:
-        """Say one line, if the verbosity lets it through. A stream that takes no more lines does not disturb the run (V2)."""
+    def line(self, text: str, level: int = NOTICE, *, code: int = GENERIC, extra: str = "") -> None:
+        """Say one line, if the verbosity lets it through. A stream that takes no more lines does not disturb the run (V2).
+
+        ``code``, ``extra``: what a program is told beside it.
+        """
         if level <= self._verbosity:
             with suppress(OutputClosed, OSError):
-                self._screen.write(text, level)
+                self._screen.write(self._stamped(text, level), level)
+            if self.logs is not None:
+                self.logs.write(text, level, code=code, extra=extra)
 
-    def result(self, lines: str | Iterable[str]) -> None:
+    def result(self, lines: str | Iterable[str], *, code: int = GENERIC, extra: str = "") -> None:
         """Say what the command was asked for: a listing, a difference. Names are written byte for byte unless a terminal reads them.
 
         Raises:
             OutputClosed: there is nobody to say it to.
         """
+        level = NOTICE if code == GENERIC else INFO  # as stock has it, whatever the verbosity
+        said = []
         for text in (lines,) if isinstance(lines, str) else lines:
-            self._screen.result(text)
+            self._screen.result(self._stamped(text, level))
+            if self.logs is not None:
+                said.append(text)
+        if self.logs is not None and said:
+            self.logs.write("\n".join(said), level, code=code, extra=extra)
 
     def statistics(self, statistics: Statistics) -> None:
-        """The closing block of a backup."""
-        for text in statistics_lines(statistics):
-            self.line(text)
+        """The closing block of a backup, and one line of it in plain words. For a program the block is one record, and all there is."""
+        if self._verbosity < NOTICE:
+            return
+        lines = list(statistics_lines(statistics))
+        for text in lines:
+            with suppress(OutputClosed, OSError):
+                self._screen.write(self._stamped(text, NOTICE), NOTICE)
+        if self.logs is not None:
+            self.logs.write("\n".join(lines), NOTICE)
+        with suppress(OutputClosed, OSError):
+            self._screen.write(self._stamped(statistics_summary(statistics), NOTICE), NOTICE)
 
     def status(self, now: float) -> str:
         """What is going on, in one line (SIGUSR2)."""
@@ -150,6 +182,20 @@ class Report:
                 self.line(f"  {text}", WARNING)
             if self.warned > len(self._warnings):
                 self.line(f"  and {self.warned - len(self._warnings)} more", WARNING)
+
+    def _stamped(self, text: str, level: int) -> str:
+        if self._stamp is None:
+            return text
+        name = next(name for least, name in _NAMES if level >= least)
+        return f"{self._stamp()} {name:<6} {text}"
+
+    def _log_progress(self, logs: MachineLog, event: Event) -> None:
+        """Records that only a program gets: how far the run is."""
+        if isinstance(event, Scanned):
+            logs.write("", INFO, code=PROGRESS, extra=str(event.bytes))
+        elif isinstance(event, VolumeRead):
+            self._volumes_read += 1
+            logs.write("", INFO, code=PROGRESS, extra=f"{self._volumes_read} {event.total}")
 
     def _remember(self, event: Warning) -> None:
         self.warned += 1
@@ -174,6 +220,8 @@ def line_of(event: Event) -> tuple[int, str] | None:
             return NOTICE, f"the backend fails, it will be tried again: {event.why}"
         case JobStarted():
             return INFO, " ".join(filter(None, (event.action, event.source, event.target)))
+        case EntryDone():
+            return INFO, f"Writing {event.path} of type {event.kind}" if event.what == "written" else f"{_MARKS[event.what]} {event.path}"
         case VolumeMade():
             return INFO, f"volume {event.number} made: {event.name}, {format_size(event.size)}"
         case VolumeStored():
@@ -230,6 +278,19 @@ def statistics_lines(statistics: Statistics) -> Iterator[str]:
     yield f"TotalDestinationSizeChange {_size(statistics.total_destination_size_change)}"
     yield f"Errors {statistics.errors}"
     yield "-------------------------------------------------"
+
+
+def statistics_summary(statistics: Statistics) -> str:
+    """What a person wants of the block, who has five seconds."""
+    changes = (
+        (statistics.new_files, "new"),
+        (statistics.changed_files, "changed"),
+        (statistics.deleted_files, "deleted"),
+        (statistics.errors, "NOT READ"),
+    )
+    found = ", ".join(f"{count:,} {what}" for count, what in changes if count) or "nothing changed"
+    stored = format_size(statistics.total_destination_size_change)
+    return f"done: {found} of {statistics.source_files:,} files and folders; {stored} stored in {format_duration(statistics.elapsed_time)}"
 
 
 def duration_text(seconds: float) -> str:

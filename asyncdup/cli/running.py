@@ -16,6 +16,7 @@ import anyio
 from asyncdup.cli.dispatch import Coroutine, Route
 from asyncdup.cli.failure import single
 from asyncdup.cli.interrupts import Control, Interrupts
+from asyncdup.cli.machine_log import MachineLog, open_machine_log
 from asyncdup.cli.observers import Observers, open_observers
 from asyncdup.cli.options import MAKING
 from asyncdup.cli.passphrases import Secrets
@@ -46,7 +47,14 @@ def run(settings: Settings, secrets: Secrets, route: Route, around: Surroundings
     Raises:
         Exception: what the command raised; but once a signal has asked for the end, that is the outcome and nothing is raised.
     """
-    report = Report(around.screen, verbosity=min(settings.verbosity, 1) if settings.json else settings.verbosity)  # else JSON is not alone
+    with open_machine_log(settings) as logs:
+        return _logged(settings, secrets, route, around, logs)
+
+
+def _logged(settings: Settings, secrets: Secrets, route: Route, around: Surroundings, logs: MachineLog | None) -> int:
+    verbosity = min(settings.verbosity, 1) if settings.json else settings.verbosity  # else JSON is not alone
+    stamp = partial(_stamp, around.wall) if settings.log_timestamp and not settings.json else None
+    report = Report(around.screen, verbosity=verbosity, logs=logs, stamp=stamp)
     coroutine = route.bind(settings, secrets, report)
     person = around.out.isatty() or around.err.isatty()
     with open_observers(settings, around.out, person=person) as observers:
@@ -97,6 +105,12 @@ def _show(settings: Settings, route: Route, result: Any, report: Report, observe
     observers.summarize(report)
     report.repeat_warnings()
     return _WITH_WARNINGS if code == 0 and report.warned else code
+
+
+def _stamp(wall: Callable[[], float]) -> str:
+    """Local time, as stock writes it (observed: duplicity 3.2.1)."""
+    now = wall()
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))},{int(now % 1 * 1000):03}"
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 RetryMode = Literal["fail", "intervention", "wait"]
+Overwrite = Literal["never", "older", "always"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,7 @@ class Settings:
         topic: what ``help`` is asked for.
         path: the local folder or file, source or destination by command; empty where the command has none.
         url: the location of the backups; hidden from ``repr`` since it may hold a password (P15).
-        time, count: arguments of the remove commands; empty where the command has none.
+        time, count: arguments of the remove commands, pattern: of find; empty where the command has none.
         implied: the command was not said but follows from the order of path and URL.
         selection: include and exclude options in command-line order, as (option name without dashes, value or "").
         concurrency: None = four where the backend supports it, else one.
@@ -32,6 +33,9 @@ class Settings:
         full_if_older_than: an age ("30D"); ``restore_time``: a point in time.
         restore_ownership: None = owners are restored as far as the privileges go; True = not being able to is an error (P3).
         sample: per cent of the volumes that ``check`` reads; None = all or nothing, by ``read_data``.
+        rename: pairs of archive paths: what is restored under another name.
+        show_changes_in_set: 0 is the newest set of the newest chain, -1 its full (with ``jsonstat``: all).
+        log_fd, log_file: where stock's log for programs goes.
         log_json: a file, or "-" for standard output.
         trace: a file for the Chrome trace; ``metrics_file``: one for Prometheus.
         notices: remarks on the command line that a person should see once.
@@ -44,6 +48,7 @@ class Settings:
     implied: bool
     time: str
     count: str
+    pattern: str
     notices: tuple[str, ...]
 
     archive_dir: str | None
@@ -72,14 +77,32 @@ class Settings:
     null_separator: bool
 
     full_if_older_than: str | None
+    full_if_n_inc: int | None
+    skip_if_no_change: bool
+    copy_links: bool
+    files_changed: bool
+    metadata_sync_mode: str
     allow_source_mismatch: bool
     dry_run: bool
     current_time: int | None
 
-    path_to_restore: str | None
+    path_to_restore: tuple[str, ...]
+    overwrite: Overwrite | None
     restore_time: str | None
+    keep_daily: int
+    keep_weekly: int
+    keep_monthly: int
+    keep_yearly: int
+    diff_from: str | None
+    diff_to: str | None
     restore_ownership: bool | None
     numeric_owner: bool
+    rename: tuple[tuple[str, str], ...]
+    ignore_errors: bool
+    untrusted_archive: bool
+    show_changes_in_set: int | None
+    file_changed: str | None
+    jsonstat: bool
     force: bool
 
     read_data: bool
@@ -87,7 +110,7 @@ class Settings:
     repair: bool
     json: bool
 
-    concurrency: int | None
+    concurrency: int | Literal["auto"] | None
     spool: int | None
     memory: int | None
     upload_limit: str | None
@@ -109,6 +132,9 @@ class Settings:
     progress: bool
     progress_rate: float
     print_statistics: bool
+    log_fd: int | None
+    log_file: str | None
+    log_timestamp: bool
     log_json: str | None
     trace: str | None
     metrics_file: str | None

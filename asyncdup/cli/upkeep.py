@@ -9,7 +9,7 @@ from dataclasses import asdict
 from asyncdup.archive.chains import BackupSet
 from asyncdup.commands.check import CheckResult
 from asyncdup.commands.cleanup import CleanupResult
-from asyncdup.commands.remove import RemoveResult
+from asyncdup.commands.remove import PruneResult, RemoveResult
 from asyncdup.commands.unlock import UnlockResult
 from asyncdup.units import counted, format_local_time, format_size
 
@@ -37,10 +37,30 @@ def removal_lines(result: RemoveResult) -> Iterator[str]:
         yield AGAIN
 
 
+def prune_lines(result: PruneResult) -> Iterator[str]:
+    """What each rule keeps, what stays besides, and what goes, or would go."""
+    yield "Kept:"
+    yield from (f"  {_set(each)}: {', '.join(words)}" for each, words in result.thinning.kept)
+    removal = result.removal
+    if removal.dependent:
+        yield "Stay too, since a kept backup is built upon them, or the next one will be:"
+        yield from (f"  {_set(each)}, {format_size(each.size)}" for each in removal.dependent)
+    if not removal.sets:
+        yield "Nothing else is there, nothing deleted."
+        return
+    yield "Deleted:" if result.done else "Would be deleted:"
+    yield from (f"  {_set(each)}, {len(each.names)} files, {format_size(each.size)}" for each in reversed(removal.sets))
+    yield f"{len(removal.sets)} sets, {len(removal.names)} files, {format_size(removal.size)}."
+    if not result.done:
+        yield AGAIN
+
+
 def cleanup_lines(result: CleanupResult) -> Iterator[str]:
     """What went, or would go, by name; and what stays because a backup goes on with it."""
     for left in result.resumable:
         yield f"The set {left.id} is unfinished, and stays: the backup command that began it goes on with it."
+    for upload in result.uploads:
+        yield f"The upload of {upload.name} in parts stays: the backup command that began it goes on with it."
     if not result.names and not result.others:
         yield "No extraneous files found, nothing deleted."
         return

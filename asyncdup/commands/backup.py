@@ -21,25 +21,29 @@ from asyncdup.archive import checkpoint, schedule
 from asyncdup.archive.chains import Chain, Collection
 from asyncdup.archive.checkpoint import Journal, RunHead
 from asyncdup.archive.commit import Commit
+from asyncdup.archive.jsonstat import jsonstat
 from asyncdup.archive.lock import TargetLock
 from asyncdup.archive.owners import Owners
 from asyncdup.archive.pack import Packer
-from asyncdup.archive.produce import CutFileChanged, Producer
+from asyncdup.archive.produce import Change, CutFileChanged, Producer
 from asyncdup.archive.reading import parse_manifest
 from asyncdup.archive.schedule import Action
 from asyncdup.archive.signatures import live_members
 from asyncdup.archive.statistics import Statistics
 from asyncdup.backends.base import Body, ObjectInfo
+from asyncdup.backends.urls import redact
+from asyncdup.commands.entries import entry_done
 from asyncdup.commands.job import job
+from asyncdup.commands.jsonstat import keep_jsonstat
 from asyncdup.commands.locking import target_lock
 from asyncdup.commands.options import Control, Options
 from asyncdup.commands.session import Session, hostname, open_session
 from asyncdup.commands.unfinished import Run, Unfinished
 from asyncdup.errors import DependencyFailed, UsageError
-from asyncdup.events import EventHub, Warning
+from asyncdup.events import EventHub, Scanned, Warning
 from asyncdup.formats import manifest, names, rdiff, volumes
 from asyncdup.formats.names import SetId, parse_names
-from asyncdup.formats.tar import key
+from asyncdup.formats.tar import Entry, key
 from asyncdup.threads import in_thread, on_loop
 from asyncdup.transfer import Op, Writer
 
@@ -48,7 +52,10 @@ MOST_WAITS = 3  # times for the next second to come
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupResult:
-    """What was made. ``resumed``: volumes of an earlier, interrupted run that were kept; ``warnings``: files not stored as they are."""
+    """What was made. ``resumed``: volumes of an earlier, interrupted run that were kept; ``warnings``: files not stored as they are.
+
+    ``skipped``: nothing had changed, so nothing was stored; ``jsonstat``: the statistics as JSON, where asked for.
+    """
 
     set_id: SetId
     statistics: Statistics
@@ -56,6 +63,8 @@ class BackupResult:
     resumed: int = 0
     warnings: int = 0
     dry_run: bool = False
+    skipped: bool = False
+    jsonstat: str = ""
 
 
 async def backup(
@@ -131,6 +140,12 @@ class _Backup:
                 continue
             hasty = True
             await unfinished.clear(run, collection)
+            if options.skip_if_no_change and run.base is not None and run.state is None:
+                unchanged = await self._without_change(run)
+                if unchanged is not None:
+                    if await self.lock.hold(listing):  # and so let go of: its object may still be on its way
+                        return unchanged
+                    continue
             try:
                 return await self._write_all(run, unfinished)
             except DependencyFailed as error:
@@ -157,13 +172,21 @@ class _Backup:
             await self.lock.begin(listing)
         if run.base is not None:
             await self._prepare_base(run.base)
+        if self.options.sync_all and not self.options.dry_run:
+            await self.session.fetch_metadata(collection)
         return run, unfinished
 
     async def _fresh(self, collection: Collection) -> Run:
         options = self.options
         for _ in range(MOST_WAITS):  # the clock that we wait by may be a little ahead of the one that is shown
             await anyio.sleep(schedule.wait_for_clock(collection, options.now()))
-        plan = schedule.plan(self.action, collection, now=int(options.now()), full_if_older_than=options.full_if_older_than)
+        plan = schedule.plan(
+            self.action,
+            collection,
+            now=int(options.now()),
+            full_if_older_than=options.full_if_older_than,
+            full_if_n_inc=options.full_if_n_inc,
+        )
         for notice in plan.notices:
             self.session.notice(notice)
         return Run(self._head(plan.id), plan.base)
@@ -171,7 +194,7 @@ class _Backup:
     def _head(self, set_id: SetId) -> RunHead:
         options, encryption = self.options, self.options.encryption
         keys = (*encryption.recipients, *encryption.hidden_recipients, encryption.sign_key or "") if encryption else ()
-        rules = repr([(rule.option, rule.value) for rule in options.rules])
+        rules = repr([(rule.option, rule.value) for rule in options.rules]) + ("copy-links" if options.copy_links else "")
         return RunHead(
             type=set_id.type,
             start=set_id.start,
@@ -180,7 +203,7 @@ class _Backup:
             # Another library makes other deltas, and a file that is cut must go on as it began.
             form=" ".join([self.codec.suffix, rdiff.backend(), *keys]),
             prefixes=repr(options.prefixes),
-            rules=hashlib.sha256(rules.encode("utf-8", "surrogateescape")).hexdigest() if options.rules else "",
+            rules=hashlib.sha256(rules.encode("utf-8", "surrogateescape")).hexdigest() if options.rules or options.copy_links else "",
             hostname=hostname(),
         )
 
@@ -258,7 +281,10 @@ class _Backup:
             )
             await self.lock.check()
             await commit.run(packer.notes, packer.ops)
-        return self._result(run, producer, len(packer.notes), packer.stored_bytes)
+        result = self._result(run, producer, len(packer.notes), packer.stored_bytes)
+        if result.jsonstat:
+            await keep_jsonstat(session, set_id, result.jsonstat, self.codec)
+        return result
 
     async def _submit(self, name: str, body: Body, *, after: Sequence[Op[Any]] = (), **how: Any) -> Op[Any]:
         """A put that waits for the lock."""
@@ -266,20 +292,41 @@ class _Backup:
         self.taken.add(name)
         return await self.session.engine.submit(self.session.lane, "put", name, body, after=[*after, *self.lock.proof], **how)
 
+    async def _without_change(self, run: Run) -> BackupResult | None:
+        """The result of an incremental that would hold nothing; None as soon as something goes into it, which is then looked at again."""
+        warnings: list[Warning] = []
+        with closing(self._producer(run, _forget, _forget, on_warning=warnings.append, listing=False)) as producer:
+            if await in_thread(producer.next_batch, volumes.PIECE) is not None:
+                return None
+        for warning in warnings:
+            self._warn(warning)
+        self.session.notice("nothing has changed since the last backup: no incremental is stored")
+        return self._result(run, producer, 0, 0, skipped=True)
+
     async def _dry(self, run: Run) -> BackupResult:
         """Go through the source as a backup would, and store nothing."""
         with closing(self._producer(run, _forget, _forget)) as producer:
             while await in_thread(producer.next_batch, volumes.PIECE) is not None:
-                pass
+                counts = producer.counts
+                self.session.hub.emit(Scanned(files=counts.source_files, bytes=counts.source_size))
         return self._result(run, producer, 0, 0)
 
-    def _producer(self, run: Run, signature_out: Callable[[bytes], None], files_out: Callable[[bytes], None]) -> Producer:
+    def _producer(
+        self,
+        run: Run,
+        signature_out: Callable[[bytes], None],
+        files_out: Callable[[bytes], None],
+        *,
+        on_warning: Callable[[Warning], None] | None = None,
+        listing: bool = True,
+    ) -> Producer:
         options = self.options
+        on_warning = on_warning or self._warn
         last = run.kept[-1] if run.kept else None
         cut = last.cut if last else None
         walker = self.session.walker(
             self.root,
-            on_warning=self._warn,
+            on_warning=on_warning,
             start_at=cut.path if cut else None,
             start_after=last.last.path if last and not cut else None,
         )
@@ -291,19 +338,24 @@ class _Backup:
             same_owner=Owners(numeric=options.numeric_owner).same,
             signature_out=signature_out,
             files_out=files_out,
-            file_line=manifest.file_line,
-            on_warning=self._warn,
+            file_line=manifest.file_line if options.files_changed else _no_line,
+            on_warning=on_warning,
             now=options.now,
             max_blocksize=options.max_blocksize,
             cut=cut,
+            on_entry=self._entry_done if options.list_entries and listing else None,
         )
+
+    def _entry_done(self, what: Change, entry: Entry) -> None:
+        """Called in the producer's thread."""
+        on_loop(self.session.hub.emit, entry_done(what, entry))
 
     def _warn(self, warning: Warning) -> None:
         """Called in the producer's thread."""
         self.warnings += 1
         on_loop(self.session.hub.emit, warning)
 
-    def _result(self, run: Run, producer: Producer, made: int, stored: int) -> BackupResult:
+    def _result(self, run: Run, producer: Producer, made: int, stored: int, *, skipped: bool = False) -> BackupResult:
         counts = producer.counts
         statistics = Statistics(
             start_time=self.started,
@@ -328,7 +380,27 @@ class _Backup:
             resumed=run.upto,
             warnings=self.warnings,
             dry_run=self.options.dry_run,
+            skipped=skipped,
+            jsonstat=self._jsonstat(run, statistics, skipped=skipped) if self.options.jsonstat else "",
         )
+
+    def _jsonstat(self, run: Run, statistics: Statistics, *, skipped: bool) -> str:
+        session, sets = self.session, run.base.sets if run.base is not None else ()
+        return jsonstat(
+            statistics,
+            run.head.set_id,
+            run.base,
+            skipped=skipped,
+            concurrency=session.concurrency,
+            target=redact(session.url),
+            source=os.fsdecode(self.root),
+            local=[self._cached(each.jsonstat).name if each.jsonstat and self._cached(each.jsonstat).exists() else None for each in sets],
+        )
+
+
+def _no_line(kind: str, path: bytes) -> bytes:
+    """What ``--no-files-changed`` writes of a file."""
+    return b""
 
 
 def _forget(data: bytes) -> None:

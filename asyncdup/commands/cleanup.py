@@ -33,7 +33,7 @@ class CleanupResult:
         orphaned: sets whose base is gone, newest first.
         files: signature archives without a set, and unfinished objects of dead runs.
         others: temporary folders of dead runs, and uploads in parts that nobody goes on with.
-        resumable: unfinished sets that stay, since the command that began them goes on with them.
+        resumable: unfinished sets that stay, since the command that began them goes on with them; ``uploads`` in parts likewise.
     """
 
     unfinished: tuple[BackupSet, ...] = ()
@@ -41,6 +41,7 @@ class CleanupResult:
     files: tuple[str, ...] = ()
     others: tuple[Leftover, ...] = ()
     resumable: tuple[BackupSet, ...] = ()
+    uploads: tuple[Leftover, ...] = ()
     done: bool = False
 
     @property
@@ -81,12 +82,13 @@ async def cleanup(
 
 
 async def _found(session: Session, collection: Collection, listing: Mapping[str, ObjectInfo], *, done: bool) -> CleanupResult:
-    kept = await in_thread(_known_here, session)
+    kept, others = await in_thread(_known_here, session), await leftovers(session)
     return CleanupResult(
         unfinished=tuple(reversed([left for left in collection.unfinished if left.id not in kept])),
         orphaned=tuple(reversed(collection.orphaned)),
         files=(*collection.orphaned_signatures, *collection.temporary),  # nobody is making them: the lock says so
-        others=tuple([each for each in await leftovers(session) if not each.resumable]),
+        others=tuple([each for each in others if not each.resumable]),
+        uploads=tuple([each for each in others if each.resumable and each.kind == "upload"]),
         resumable=tuple(left for left in collection.unfinished if left.id in kept),
         done=done,
     )

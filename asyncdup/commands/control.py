@@ -158,6 +158,8 @@ class _Server:
                 control.abort("asyncdup job abort")
             case {"cmd": "set-concurrency", "concurrency": int(number)} if number >= 1:
                 control.set_concurrency(number, "asyncdup job")
+            case {"cmd": "set-concurrency", "concurrency": "auto"}:
+                control.set_concurrency("auto", "asyncdup job")
             case {"cmd": "set-rate"}:
                 control.set_rate(upload=_text(order, "upload"), download=_text(order, "download"), requests=_number(order, "requests"))
             case _:

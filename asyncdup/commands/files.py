@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 
-from asyncdup.archive.archive_dir import ArchiveDir
 from asyncdup.archive.signatures import live_members
 from asyncdup.commands.job import job
 from asyncdup.commands.options import Control, Options
 from asyncdup.commands.reader import chain_to_read
-from asyncdup.commands.session import Session, open_session
-from asyncdup.errors import ChainError, LockedError
+from asyncdup.commands.session import open_session
+from asyncdup.commands.signature_files import caching, signature_files
 from asyncdup.events import EventHub
-from asyncdup.formats import names
-from asyncdup.formats.names import SetId, parse_names
+from asyncdup.formats.names import SetId
 from asyncdup.formats.tar import Entry
 from asyncdup.threads import in_thread
 
@@ -41,25 +38,8 @@ async def list_current_files(
         open_session(url, options, hub=hub, control=control or Control(), writing=False) as session,
     ):
         chain = await chain_to_read(session, time)
-        if not chain.has_signatures:
-            raise ChainError(chain.defects[0], hint="restore needs no signature archives: restore, and list what you get")
-        session = await _with_cache(session)
-        try:
-            wanted = parse_names([each.signatures or "" for each in chain.sets], options.prefixes, int(options.now()))
-            await session.fetch_to_cache(wanted, chain)
-            members = live_members([session.cache.path / names.cache_name(parsed) for parsed in wanted])
+        async with caching(session) as session:
+            members = live_members(await signature_files(session, chain))
             while entries := await in_thread(lambda: [member.entry for member in itertools.islice(members, AT_ONCE)]):
                 on_entries(entries)
-        finally:
-            session.cache.unlock()
         return chain.last.id
-
-
-async def _with_cache(session: Session) -> Session:
-    try:
-        await in_thread(session.cache.lock)
-    except LockedError:
-        cache = ArchiveDir(session.tempdir, "cache")
-        await in_thread(cache.create)
-        return replace(session, cache=cache)
-    return session

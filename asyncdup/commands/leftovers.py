@@ -89,4 +89,26 @@ async def _uploads(session: Session) -> list[Leftover]:
     uploads = await call_persistently(backend.list_uploads, gate=session.lane.gate, op="list unfinished uploads", emit=session.hub.emit)
     now = int(options.now())
     ours = [upload for upload in uploads if parse_name(upload.name, options.prefixes, now) is not None]
-    return [Leftover(kind="upload", name=upload.name, since=upload.started, upload=upload.id) for upload in sorted(ours)]
+    spoken_of = await in_thread(_resumable_uploads, session) if ours else set()
+    return [
+        Leftover(
+            kind="upload",
+            name=upload.name,
+            since=upload.started,
+            resumable=(upload.name, upload.id) in spoken_of,
+            upload=upload.id,
+        )
+        for upload in sorted(ours, key=lambda upload: upload[:2])
+    ]
+
+
+def _resumable_uploads(session: Session) -> set[tuple[str, str]]:
+    """Name and id of those whose volume is still there to be sent. Those of other prefixes are another backup's."""
+    prefixes = repr(session.options.prefixes)
+    states = [state for state in checkpoint.find(session.cache.path) if state.head.prefixes == prefixes]
+    return {
+        (note.name, state.uploads[note.name].id)
+        for state in states
+        for note in state.volumes.values()
+        if note.name in state.uploads and note.number not in state.stored and note.spool and Path(note.spool).exists()
+    }

@@ -9,6 +9,7 @@ import anyio
 
 from asyncdup.archive.lock import TargetLock, this_process
 from asyncdup.commands.session import Session
+from asyncdup.errors import LaneUnavailable
 from asyncdup.transfer.failure import sole
 
 
@@ -36,6 +37,12 @@ async def target_lock(session: Session, command: str) -> AsyncIterator[TargetLoc
             tasks.cancel_scope.cancel()
         failed = False
     except BaseExceptionGroup as group:
-        raise sole(group) from None
+        raise _chief(group) from None
     finally:
         await lock.release(failed=failed)
+
+
+def _chief(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of the run's error and that of its lock, if both failed at once, the one that says why: that the lane has given up has a cause as well."""
+    errors = [sole(error) for error in getattr(sole(group), "exceptions", (sole(group),))]
+    return min(errors, key=lambda error: (isinstance(error, Exception), isinstance(error, LaneUnavailable)))

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from asyncdup.archive.overwrite import Overwrite
 from asyncdup.archive.selection import Rule
 from asyncdup.backends.registry import BackendOptions
 from asyncdup.codecs import Encryption
@@ -26,7 +28,8 @@ class Options:
         encryption: how volumes are encrypted and what is needed to read them; None = not at all.
         compression, compression_level: gzip, and its level (None: the fast one).
         volume_size: stored bytes of a volume, about.
-        concurrency: attempts in flight; None = 4 where the backend supports it, else 1; 0 = every transfer in line with production.
+        concurrency: attempts in flight; None = 4 where the backend supports it, else 1; 0 = every transfer in line with production;
+            ``auto`` = the run looks for the best number.
         retry: what is done about errors that may pass.
         retry_flag: the file by which operator and program talk in mode ``intervention``.
         intervention_timeout: a wait for the operator ends with InterruptedByOperator after so long; 0 = never.
@@ -36,7 +39,16 @@ class Options:
         archive_dir, name: the local cache, by default where stock duplicity keeps it.
         tempdir: where volumes are made; None = the system's.
         rules: include and exclude options in their order.
+        full_if_older_than: make a full if the last one is older (seconds since the epoch); full_if_n_inc: if so many incrementals stand on it.
+        skip_if_no_change: store no incremental that would hold nothing.
+        copy_links: store what symlinks point to, not the links.
+        files_changed: list the changed files in the manifest; jsonstat: store the statistics of a backup beside it, as stock does.
+        sync_all: local copies of the metadata of all chains, not only of the newest.
+        list_entries: an ``EntryDone`` event for each entry stored or restored.
         numeric_owner: owners by number, never by name. restore_ownership: None = owners are set if the process may.
+        rename: archive paths and what they are called when restored. ignore_errors: restore what is left without volumes that are lost.
+        overwrite: restore into a folder that is not empty, and what happens to what is there: ``never``, ``older`` or ``always`` replaced.
+        untrusted: restore no setuid and setgid bits and no device nodes.
         now: the wall clock, in seconds since the epoch.
     """
 
@@ -45,7 +57,7 @@ class Options:
     compression_level: int | None = None
     volume_size: int = 200 * MIB
     max_blocksize: int = 0
-    concurrency: int | None = None
+    concurrency: int | Literal["auto"] | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     retry_flag: Path | None = None
     intervention_timeout: float = 0.0
@@ -62,9 +74,20 @@ class Options:
     rules: tuple[Rule, ...] = ()
     allow_source_mismatch: bool = False
     full_if_older_than: int | None = None
+    full_if_n_inc: int | None = None
+    skip_if_no_change: bool = False
+    copy_links: bool = False
+    files_changed: bool = True
+    jsonstat: bool = False
+    sync_all: bool = False
+    list_entries: bool = False
     numeric_owner: bool = False
     restore_ownership: bool | None = None
+    rename: tuple[tuple[bytes, bytes], ...] = ()
+    ignore_errors: bool = False
+    untrusted: bool = False
     force: bool = False
+    overwrite: Overwrite | None = None
     dry_run: bool = False
     backend: BackendOptions = field(default_factory=lambda: BackendOptions(environ=os.environ))
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
@@ -104,7 +127,7 @@ class Control:
         if self.engine is not None:
             self.engine.unpause(why)
 
-    def set_concurrency(self, concurrency: int, why: str = "api") -> None:
+    def set_concurrency(self, concurrency: int | Literal["auto"], why: str = "api") -> None:
         """As ``Engine.set_concurrency``. Raises UsageError while the command starts or ends."""
         self._running().set_concurrency(concurrency, why)
 

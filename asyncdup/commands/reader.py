@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from asyncdup.archive.assemble import Needed
 from asyncdup.archive.chains import Chain
 from asyncdup.archive.selection import Selection
 from asyncdup.commands.session import Session
@@ -35,6 +36,12 @@ class Problems:
         shown = os.fsdecode(path) or "."
         self.lines.append(f"{shown}: {message}")
         on_loop(self._hub.emit, Warning(message=f"{shown}: {message}", code=CANNOT_PROCESS, path=shown))
+
+    def lost_volume(self, needed: Needed, error: Exception) -> None:
+        """A volume that is left out: files that are wholly in it are missing, and nobody knows their names."""
+        message = f"volume {needed.name} is left out, with all that only it holds: {error}"
+        self.lines.append(message)
+        self._hub.emit(Warning(message=message, code=CANNOT_PROCESS, path=needed.name))
 
     def notice(self, path: bytes, message: str) -> None:
         """Something left out on purpose."""

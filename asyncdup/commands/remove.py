@@ -1,4 +1,4 @@
-"""Take old backups away: ``remove-older-than``, ``remove-all-but-n-full``, ``remove-all-inc-of-but-n-full``.
+"""Take old backups away: ``remove-older-than``, ``remove-all-but-n-full``, ``remove-all-inc-of-but-n-full``, ``prune``.
 
 Path: lock -> list -> ``chains``, ``retention`` -> deletes through the engine, several at a time, manifests first. Without ``force`` nothing is
 locked or deleted, and the result says what would be.
@@ -12,7 +12,7 @@ from typing import Any
 
 from asyncdup.archive import retention
 from asyncdup.archive.chains import BackupSet, Collection
-from asyncdup.archive.retention import Removal
+from asyncdup.archive.retention import Keep, Removal, Thinning
 from asyncdup.commands.job import job
 from asyncdup.commands.locking import target_lock
 from asyncdup.commands.options import Control, Options
@@ -59,6 +59,45 @@ async def remove_all_inc_of_but_n_full(
     """Remove the incrementals of the chains that ended before the ``count``-th newest full. Otherwise as ``remove_older_than``."""
     decide = _decide(retention.all_incrementals_of_but_n_full, count)
     return await _remove("remove-all-inc-of-but-n-full", url, options, decide, events, control)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneResult(RemoveResult):
+    """``thinning``: which backups the rules keep, and why others stay."""
+
+    thinning: Thinning
+
+
+async def prune(
+    url: str,
+    options: Options | None = None,
+    *,
+    daily: int = 0,
+    weekly: int = 0,
+    monthly: int = 0,
+    yearly: int = 0,
+    events: EventHub | None = None,
+    control: Control | None = None,
+) -> PruneResult:
+    """Keep the newest backup of each of the ``daily`` newest days that have one, and so on; and what these are built upon, and the newest chain.
+
+    A backup that other kept ones are built upon cannot go, so a chain shrinks from its end only. Only lists unless ``options.force``.
+
+    Raises:
+        UsageError: nothing is to be kept.
+        LockedError: another run writes to the target, or holds the archive folder.
+    """
+    keep = Keep(daily=daily, weekly=weekly, monthly=monthly, yearly=yearly)
+    if min(daily, weekly, monthly, yearly) < 0 or not (daily or weekly or monthly or yearly):
+        raise UsageError("prune wants to know what to keep", hint="such as --keep-daily 7 --keep-weekly 4 --keep-monthly 12")
+    decided: list[Thinning] = []
+
+    def decide(collection: Collection) -> Removal:
+        decided.append(retention.thinned(collection, keep))
+        return decided[-1].removal
+
+    result = await _remove("prune", url, options, decide, events, control)
+    return PruneResult(removal=result.removal, done=result.done, thinning=decided[-1])
 
 
 def _decide(rule: Callable[[Collection, int], Removal], count: int) -> Callable[[Collection], Removal]:

@@ -25,9 +25,10 @@ from asyncdup.commands.options import Control, Options
 from asyncdup.commands.workspace import Inherited, workspace
 from asyncdup.errors import AsyncdupError
 from asyncdup.events import EventHub, Notice, Warning
-from asyncdup.formats.names import ParsedName, parse_name
+from asyncdup.formats.names import ParsedName, parse_name, parse_names
 from asyncdup.threads import in_thread
 from asyncdup.transfer import Engine, Intervention, Lane, open_engine
+from asyncdup.transfer.adaptive import MOST
 from asyncdup.transfer.suspend import slept
 from asyncdup.units import format_size
 
@@ -62,6 +63,12 @@ class Session:
     async def fetch_to_cache(self, wanted: Sequence[ParsedName], chain: Chain) -> None:
         """Local copies of those manifests and signature archives of ``chain`` that are not there yet."""
         await sync.fetch(self.engine, self.lane, self.cache, wanted, sizes=chain.sizes, codec_of=self.reading_codec, gzip=self.gzip)
+
+    async def fetch_metadata(self, collection: Collection) -> None:
+        """Local copies of the manifests and signature archives of all chains."""
+        for chain in collection.chains:
+            files = [name for each in chain.sets for name in (each.manifest, each.signatures) if name]
+            await self.fetch_to_cache(parse_names(files, self.options.prefixes, int(self.options.now())), chain)
 
     def writing_codec(self) -> Codec:
         """As the options ask."""
@@ -98,6 +105,7 @@ class Session:
             one_filesystem=selection is not None and selection.one_filesystem,
             exclude_device_files=selection is not None and selection.exclude_device_files,
             skip_if_present=selection.skip_if_present if selection else (),
+            copy_links=self.options.copy_links,
             numeric=self.options.numeric_owner,
             start_at=start_at,
             start_after=start_after,
@@ -129,6 +137,7 @@ async def open_session(url: str, options: Options, *, hub: EventHub, control: Co
         concurrency = _concurrency(backend, options)
         if writing:
             concurrency = _fit_to_disk(concurrency, options, tempdir, hub)
+        most = _most(options, tempdir) if writing else MOST
         ways: tuple[str, ...] = ()
         if control.socket:  # opened first and closed last, so that it answers until everything has ended
             path = await stack.enter_async_context(control_socket(control, hub, environ=options.environ, now=options.now))
@@ -144,7 +153,8 @@ async def open_session(url: str, options: Options, *, hub: EventHub, control: Co
         )
         engine = await stack.enter_async_context(
             open_engine(
-                concurrency=concurrency,
+                concurrency="auto" if options.concurrency == "auto" else concurrency,
+                most=most,
                 policy=options.retry,
                 spool_dir=tempdir,
                 spool_bytes=options.spool,
@@ -190,9 +200,16 @@ def hostname() -> str:
 
 
 def _concurrency(backend: Backend, options: Options) -> int:
-    if options.concurrency is not None:
+    if options.concurrency is not None and options.concurrency != "auto":
         return options.concurrency
     return DEFAULT_CONCURRENCY if backend.supports_concurrency() else 1
+
+
+def _most(options: Options, tempdir: Path) -> int:
+    """As many transfers as ``auto`` may come to: more volumes than the temporary folder has room for would fill it (S4)."""
+    if options.spool is not None or options.dry_run:
+        return MOST
+    return max(1, min(MOST, shutil.disk_usage(tempdir).free // options.volume_size - SPARE_VOLUMES))
 
 
 def _fit_to_disk(concurrency: int, options: Options, tempdir: Path, hub: EventHub) -> int:

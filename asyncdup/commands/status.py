@@ -58,6 +58,7 @@ def status_of(engine: Engine | None, tally: Tally, *, draining: bool, now: Calla
     record["lanes"] = lanes = [_lane(each.name, tally) | _gate(each) for each in statistics.lanes]
     record["state"] = _state(lanes, draining=draining)
     record["concurrency"] = engine.concurrency
+    record["auto"] = engine.auto
     record["spool"] = {"files": statistics.spool_files, "bytes": statistics.spool_bytes}
     record["memory"] = statistics.memory
     record["limits"] = {"upload": pacing.upload.text, "download": pacing.download.text, "requests": pacing.requests or 0}

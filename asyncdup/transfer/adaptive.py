@@ -13,9 +13,9 @@ from statistics import median
 from typing import Final, NamedTuple
 
 MOST: Final = 64  # transfers at once, whatever else allows (A7)
+START: Final = 4  # transfers at once that the search begins with (A2)
 FAR: Final = 0.1  # seconds of round trip from which on the search begins with twice as many (A2)
 
-_START: Final = 4
 _WORTH: Final = 0.2  # share of a proportional gain that a change upwards has to bring (A2)
 _AS_GOOD: Final = 0.985  # of the goodput, that a change downwards may leave (A3)
 _NOISE: Final = 0.03  # at most so much less is put down to chance
@@ -54,7 +54,7 @@ class Controller:
         self.rtt = rtt
         self._most = max(1, min(most, MOST))
         self._ceiling = float(self._most)
-        self.limit = min(self._most, 2 * _START if rtt >= FAR else _START)
+        self.limit = min(self._most, 2 * START if rtt >= FAR else START)
         self._phase: Callable[[float], None] = self._search
         self._base: tuple[int, float] | None = None  # limit and goodput that a try is compared with
         self._rates: deque[float] = deque(maxlen=_MEMORY)  # of the windows judged at this limit

@@ -23,6 +23,8 @@ from asyncdup.backends.bodies import BytesBody
 from asyncdup.errors import Drained
 from asyncdup.events import EventHub, LimitChanged, Notice, SuspendDetected
 from asyncdup.transfer import verbs
+from asyncdup.transfer.adaptive import MOST, START
+from asyncdup.transfer.auto import Tuner
 from asyncdup.transfer.failure import Failure, sole
 from asyncdup.transfer.gate import State
 from asyncdup.transfer.intervention import FlagFile, Intervention, attend, earlier_cause
@@ -40,6 +42,7 @@ from asyncdup.transfer.ordered import (
     give_result,
 )
 from asyncdup.transfer.pacing import Pacing
+from asyncdup.transfer.parts import PartedPut, PartJournal, parts_for
 from asyncdup.transfer.policy import RetryPolicy
 from asyncdup.transfer.rate import Rates
 from asyncdup.transfer.runner import Runner
@@ -87,6 +90,7 @@ class Engine:
         spool: where volumes wait: ``await engine.spool.new(size_estimate)``.
         events: the hub that every event goes to.
         concurrency: attempts at once per lane; 0: each op runs inline before ``submit`` returns (S1).
+        auto: the engine itself looks for the best concurrency of each lane (A1-A7).
         pacing: the rate limits.
     """
 
@@ -94,6 +98,8 @@ class Engine:
         self.spool = spool
         self.events = settings.events
         self.concurrency = settings.concurrency
+        self.auto = settings.auto
+        self._tuners: list[Tuner] = []
         self._tasks = tasks
         self._settings = settings
         self._flag = flag
@@ -116,6 +122,8 @@ class Engine:
         if lane is None:
             lane = self._lanes[id(backend)] = self._new_lane(backend, concurrency)
             self._attend(lane.gate)
+            if concurrency is None and not lane.gate.serial:
+                self._add_tuner(lane)
         return lane
 
     async def submit(
@@ -131,6 +139,7 @@ class Engine:
         metadata: bool = False,
         max_size: int = SMALL,
         job: str = "",
+        parts: PartJournal | None = None,
     ) -> Op[Any]:
         """Accept an op; waits while a bound is reached (S3, S4).
 
@@ -143,6 +152,7 @@ class Engine:
             metadata: goes before other data (S6).
             max_size: of the object of a ``get``, whose result is its bytes.
             job: several jobs on a lane take turns, op by op (S7).
+            parts: notes an upload in parts, so that a later run goes on with it (X5). A large put goes in parts without one, too (Q4).
 
         Raises:
             Drained: the engine takes nothing new.
@@ -157,6 +167,8 @@ class Engine:
         ticket = self._runner.ticket(
             verb, name, level=level, memory=min(max_size if verb == "get" else size, IN_FLIGHT), turn=lane.gate.turns.next(job)
         )
+        if verb == "put" and body is not None and (part := parts_for(lane, body)) is not None:
+            work.act = PartedPut(lane, ticket, body, part, whole=act, absent=absent, journal=parts, emit=self.events.emit)
         if lane.inline:
             return await self._runner.run_inline(lane, ticket, work)
         return self._runner.start(lane, ticket, work)
@@ -263,23 +275,58 @@ class Engine:
         for lane in self._lanes.values():
             lane.gate.unpause(why)
 
-    def set_concurrency(self, concurrency: int, why: str = "api") -> None:
+    def set_concurrency(self, concurrency: int | Literal["auto"], why: str = "api") -> None:
         """Change the number of attempts at once, of every lane. Lowering ends nothing; raising takes effect at once (S9).
+
+        ``auto``: each lane looks for its own from now on; a number ends that (A7).
 
         Raises:
             ValueError: less than 1; whether ops run inline is settled at the start.
         """
+        if concurrency == "auto":
+            if not self.auto:
+                self.auto = True
+                for lane in self._lanes.values():
+                    lane.inline = False
+                for tuner in self._tuners:
+                    self._start_tuner(tuner)
+            return
         if concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}, but 1 is the least")
+        self.auto = False
+        for tuner in self._tuners:
+            tuner.stop()
         self.concurrency = concurrency
         if self._settings.spool_items:
             self.spool.room.set_items(concurrency + SPARE)
         for lane in self._lanes.values():
             lane.inline = False
-            before = lane.concurrency
-            lane.gate.set_limit(_slots(lane.backend, concurrency))
-            if lane.concurrency != before:
-                self.events.emit(LimitChanged(lane=lane.name, old=before, new=lane.concurrency, why=why))
+            self._set_slots(lane, _slots(lane.backend, concurrency), why)
+
+    def _set_slots(self, lane: Lane, slots: int, why: str) -> None:
+        before = lane.concurrency
+        lane.gate.set_limit(slots)
+        if lane.concurrency != before:
+            self.events.emit(LimitChanged(lane=lane.name, old=before, new=lane.concurrency, why=why))
+
+    def _add_tuner(self, lane: Lane) -> None:
+        def change(slots: int, why: str) -> None:
+            self._set_slots(lane, slots, why)
+            self.concurrency = max(each.concurrency for each in self._lanes.values())
+            if self._settings.spool_items:
+                self.spool.room.set_items(self.concurrency + SPARE)
+
+        settings = self._settings
+        tuner = Tuner(lane.gate, most=_slots(lane.backend, min(settings.most, settings.memory // IN_FLIGHT)), change=change)
+        self._tuners.append(tuner)
+        if self.auto:
+            self._start_tuner(tuner)
+
+    def _start_tuner(self, tuner: Tuner) -> None:
+        if not tuner.watches:  # it costs nothing where nobody asks for it
+            tuner.watches = True
+            self.events.on_event(tuner.note)
+        tuner.start(self._tasks)
 
     def set_rate(self, *, upload: str | None = None, download: str | None = None, requests: float | None = None) -> None:
         """Change rate limits of all lanes together, at once (S10). None leaves one as it is.
@@ -396,6 +443,8 @@ class Engine:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Settings:
     concurrency: int
+    auto: bool
+    most: int  # attempts at once of a lane that looks for its own number
     policy: RetryPolicy
     memory: int
     intervention: Intervention
@@ -409,7 +458,8 @@ class _Settings:
 @asynccontextmanager
 async def open_engine(
     *,
-    concurrency: int | None = None,
+    concurrency: int | Literal["auto"] | None = None,
+    most: int = MOST,
     policy: RetryPolicy | None = None,
     spool_dir: Path | None = None,
     spool_bytes: int | None = None,
@@ -429,7 +479,8 @@ async def open_engine(
     than Drained cancels them.
 
     Args:
-        concurrency: attempts at once per lane, default 5; 0: ops run inline.
+        concurrency: attempts at once per lane, default 5; 0: ops run inline; ``auto``: each lane looks for the best number (A1-A7).
+        most: attempts at once per lane with ``auto``.
         spool_dir: folder for the spool's own folder, default: the system's for temporary files.
         spool_bytes: bound of the spool; default: ``concurrency + 2`` files (S4).
         memory_bytes: bytes in flight over all lanes (S3).
@@ -441,12 +492,17 @@ async def open_engine(
     Raises:
         UsageError: a limit cannot be; the flag file is in the way or its folder cannot be written (N2).
     """
+    auto = concurrency == "auto"
+    if concurrency == "auto":
+        concurrency = min(START, most)
     if concurrency is not None and concurrency < 0:
         raise ValueError(f"concurrency is {concurrency}, but 0 is the least")
     slots = DEFAULT_CONCURRENCY if concurrency is None else concurrency
     operator = intervention or Intervention()
     settings = _Settings(
         concurrency=slots,
+        auto=auto,
+        most=most,
         policy=policy or RetryPolicy(),
         memory=memory_bytes,
         intervention=operator,

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import TypeAlias
 
 # The verbs that a lack of room concerns; all others pass a gate that is closed for that cause, so that one can still list, prune and restore.
-NEEDS_ROOM = frozenset({"put", "put_if_absent"})
+NEEDS_ROOM = frozenset({"put", "put_if_absent", "part"})
 
 
 class State(Enum):

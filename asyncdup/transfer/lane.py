@@ -26,6 +26,7 @@ from asyncdup.transfer.policy import GiveUp, Retry, RetryPolicy, Streak
 from asyncdup.transfer.rate import Rates
 
 WIDEN_EVERY = 0.25  # seconds: slow start doubles its permits at most this often (G3)
+OUTLIVED = 3  # times that others succeed while one op goes on failing as if the whole lane did; then its own streak counts, too
 EXTRA_CONTROL = 2  # attempts of level CONTROL that may run beside the slots (S6)
 
 
@@ -95,6 +96,7 @@ class Gate:
         self._ending: set[Permit] = set()  # attempts that were told to end and have not yet: a probe beside one would be a second
         self._lingering: set[str] = set()  # names whose abandoned call may still write
         self._streak = Streak()
+        self._successes = 0
         self._changed = anyio.Event()
         self._widened = -math.inf
         self._draining = False
@@ -238,6 +240,7 @@ class Gate:
     def succeeded(self, permit: Permit) -> None:
         """The attempt got its answer."""
         room = permit.ticket.verb in NEEDS_ROOM
+        self._successes += 1
         if room or not self._table.space:
             self._streak.failures = 0
         self._step(table.Succeeded(room=room))
@@ -287,11 +290,15 @@ class Gate:
             self._step(table.Failed(until=0.0, space=failure.space))
             return Retry(delay=0.0, at_gate=True)
         self._streak.failures += state is State.RUNNING or probe
-        return self._decide(permit, failure)
+        return self._decide(permit, failure, streak)
 
-    def _decide(self, permit: Permit, failure: Failure) -> Retry | GiveUp:
-        now = anyio.current_time()
-        verdict = self.policy.decide(self._streak.failures, self._streak.elapsed(now, self.diary.held()), failure, self.rng)
+    def _decide(self, permit: Permit, failure: Failure, streak: Streak) -> Retry | GiveUp:
+        now, held = anyio.current_time(), self.diary.held()
+        verdict = self.policy.decide(self._streak.failures, self._streak.elapsed(now, held), failure, self.rng)
+        streak.note(now, held, self._successes)
+        if isinstance(verdict, Retry) and streak.outlived >= OUTLIVED:  # B3: it is not the lane that fails, whatever the error says
+            own = self.policy.decide(streak.outlived, streak.lasting(now, held), failure, self.rng)
+            verdict = own if isinstance(own, GiveUp) else verdict
         if isinstance(verdict, GiveUp):
             self._step(table.GaveUp(hold=verdict.hold, space=failure.space), describe(failure.root))
             return verdict
@@ -454,6 +461,7 @@ class Lane:
         self.gate = gate
         self.backlog = backlog  # ops accepted and not done, and the bytes of bodies in memory among them
         self.inline = inline
+        self.without_parts = False  # it turned out that the backend knows no parts after all (Q2)
 
     @property
     def name(self) -> str:

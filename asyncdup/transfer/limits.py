@@ -6,7 +6,7 @@ held while waiting for the rest, and a cancelled wait leaves nothing behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -49,6 +49,7 @@ class Ticket:
     memory: int = 0
     turn: int = 0  # among the jobs of a lane, see ``Turns``
     last: Failure | None = None  # of the op's own last attempt
+    attempts: Iterator[int] | None = None  # numbers for attempts, where several calls of one op run side by side
 
     @property
     def rank(self) -> tuple[Level, int, int]:

@@ -24,6 +24,7 @@ from asyncdup.transfer.in_place import InPlace
 from asyncdup.transfer.lane import Lane
 from asyncdup.transfer.limits import CLEANUP, DiskRefused, Level, Ticket
 from asyncdup.transfer.ops import Call, OnStored, Op, Work
+from asyncdup.transfer.parts import PartJournal
 from asyncdup.transfer.runner import Runner
 from asyncdup.transfer.spool import Spool, SpoolFile
 
@@ -288,6 +289,7 @@ class Writer:
         on_stored: OnStored | None = None,
         absent: bool = False,
         metadata: bool = False,
+        parts: PartJournal | None = None,
     ) -> Op[ObjectInfo]:
         """Accept an object; waits while a bound is reached. Arguments as of ``Engine.submit``.
 
@@ -296,7 +298,7 @@ class Writer:
             Exception: the failure of an earlier put of this writer, so that a producer does not go on in vain.
         """
         self._raise_failures()
-        op = await self._submit(name, body, after=after, on_stored=on_stored, absent=absent, metadata=metadata)
+        op = await self._submit(name, body, after=after, on_stored=on_stored, absent=absent, metadata=metadata, parts=parts)
         op.observed = True  # its error is raised here
         self._pending.append(op)
         return op

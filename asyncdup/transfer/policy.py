@@ -39,11 +39,17 @@ class Streak:
 
     ``since`` is the instant of the first attempt of the streak, ``held`` what the gate had by then spent waiting for the operator or in a
     pause: that time does not count as elapsed (B5).
+
+    An op's failures that count on its lane (B1) are noted beside: ``first`` is the instant of the first one, with what was held by then, and
+    ``outlived`` says after how many of them others of the lane succeeded before the op failed in that way again.
     """
 
     failures: int = 0
     since: float = 0.0
     held: float = 0.0
+    first: tuple[float, float] | None = None
+    outlived: int = 0
+    successes: int = 0  # of the lane, when the op had its newest failure
 
     def begin(self, now: float, held: float) -> None:
         """Start anew at ``now``."""
@@ -52,6 +58,23 @@ class Streak:
     def elapsed(self, now: float, held: float) -> float:
         """Seconds of the streak that count (B5)."""
         return now - self.since - (held - self.held)
+
+    def note(self, now: float, held: float, successes: int) -> None:
+        """The op has failed, and it counts on the lane, which had so many ``successes`` until now."""
+        if self.first is None:
+            self.first = now, held
+        else:
+            self.outlived += successes > self.successes
+        self.successes = successes
+
+    def lasting(self, now: float, held: float) -> float:
+        """Seconds since the first failure that was noted, as far as they count (B5)."""
+        since, held_then = self.first or (now, held)
+        return now - since - (held - held_then)
+
+    def forget(self) -> None:
+        """Nothing is noted any more: durable progress, or the operator's resume."""
+        self.first, self.outlived = None, 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

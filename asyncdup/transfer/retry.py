@@ -94,6 +94,7 @@ class _Call(Generic[T]):
         self._emit = emit
         self._streak = Streak()
         self._number = 0  # attempts so far
+        self._label = 0  # of the newest attempt among those of the op
         self._ambiguous = False  # an attempt may have had its effect, and nobody has looked yet
         self._resumes = gate.resumes
         self._began = anyio.current_time()
@@ -119,6 +120,7 @@ class _Call(Generic[T]):
         self._waited += now - began
         if self._resumes != self._gate.resumes:
             self._resumes, self._streak.failures = self._gate.resumes, 0  # G7
+            self._streak.forget()
         if not self._streak.failures:
             self._streak.begin(now, self._gate.diary.held())
         return permit
@@ -126,6 +128,7 @@ class _Call(Generic[T]):
     async def _attempt(self, permit: Permit) -> Done[T] | Retry | GiveUp | Exception:
         """Run once. Raised errors come back as values, so that they are raised outside of any ``except`` block (C3)."""
         self._number += 1
+        self._label = self._number if self._ticket.attempts is None else next(self._ticket.attempts)
         attempt = Attempt(
             self._policy,
             number=self._number,
@@ -204,27 +207,28 @@ class _Call(Generic[T]):
         self._waited += anyio.current_time() - began
 
     def _progressed(self, count: int) -> None:
-        self._emit(Progress(lane=self._gate.name, op=self._ticket.number, attempt=self._number, bytes=count))
+        self._emit(Progress(lane=self._gate.name, op=self._ticket.number, attempt=self._label, bytes=count))
         self._gate.progressed()
 
     def _limited(self) -> None:
-        self._emit(Blocked(lane=self._gate.name, op=self._ticket.number, attempt=self._number, what="rate"))
+        self._emit(Blocked(lane=self._gate.name, op=self._ticket.number, attempt=self._label, what="rate"))
 
     def _durable(self) -> None:
         self._streak.begin(anyio.current_time(), self._gate.diary.held())
+        self._streak.forget()
         self._gate.durable()
 
     def _finished(self, attempt: Attempt, began: float, error: BaseException | None, outcome: _Outcome) -> None:
         seconds = anyio.current_time() - began
         text = describe(error) if isinstance(error, Exception) else ""
         if attempt.limited is not None:
-            limited = Unblocked(lane=self._gate.name, op=self._ticket.number, attempt=self._number, what="rate", seconds=attempt.limited)
+            limited = Unblocked(lane=self._gate.name, op=self._ticket.number, attempt=self._label, what="rate", seconds=attempt.limited)
             self._emit(limited)
         self._emit(AttemptFinished(**self._labels(), outcome=outcome, bytes=attempt.bytes, seconds=seconds, error=text))
 
     def _labels(self) -> _Labels:
         ticket = self._ticket
-        return {"lane": self._gate.name, "op": ticket.number, "attempt": self._number, "verb": ticket.verb, "name": ticket.name}
+        return {"lane": self._gate.name, "op": ticket.number, "attempt": self._label, "verb": ticket.verb, "name": ticket.name}
 
     def _noted(self, error: Exception) -> Exception:
         """C7: what was tried, how often and for how long."""

@@ -23,7 +23,11 @@ async def put(backend: Backend, name: str, body: Body) -> ObjectInfo:
     """Store ``body``; the answer's size and digests must be the body's, else it is sent again (P5)."""
     attempt = current_attempt()
     info = await backend.put(name, await _metered(backend, body, attempt))
-    return _stored(info, body, attempt)
+    try:
+        return _stored(info, body, attempt)
+    except RetryableError:
+        await delete(backend, name)  # should every attempt end like this one, then nothing wrong is left under a name that says it is whole
+        raise
 
 
 async def put_if_absent(backend: Backend, name: str, body: Body) -> ObjectInfo:
@@ -108,6 +112,11 @@ async def _metered(backend: Backend, body: Body, attempt: Attempt) -> MeteredBod
 
 def _stored(info: ObjectInfo, body: Body, attempt: Attempt) -> ObjectInfo:
     attempt.progress(max(0, body.size - attempt.bytes))  # a backend need not ask for the end of the body
+    return as_sent(info, body)
+
+
+def as_sent(info: ObjectInfo, body: Body) -> ObjectInfo:
+    """``info``, if what the target says of the object is what was sent. Raises RetryableError if it is not (P5)."""
     if info.size not in (UNKNOWN_SIZE, body.size):
         raise RetryableError(f"{info.name} is {info.size} bytes at the target, but {body.size} were sent")
     for kind, digest in body.digests.items():

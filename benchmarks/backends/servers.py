@@ -94,10 +94,13 @@ def _seaweedfs(stack: ExitStack, folder: Path) -> str:
     (folder / "s3.json").write_text(json.dumps({"identities": [identity | {"actions": ["Admin", "Read", "Write", "List"]}]}))
     parts = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")]
     ports = dict(zip(parts, _free_ports(len(parts)), strict=True))
+    for part in ("master", "volume", "filer", "s3"):  # it has no option for these, and leaves them
+        stack.callback(Path(f"/tmp/seaweedfs-{part}-grpc-{ports[f'{part}.port.grpc']}.sock").unlink, missing_ok=True)
     words = [weed, "-logdir", str(folder), "server", "-dir", str(folder), "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
     words += ["-s3.config", str(folder / "s3.json"), "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
+    words += ["-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock"]  # in its own folder, where it runs, and not in /tmp
     words += ["-volume.max=20", "-master.volumeSizeLimitMB=1024"]
-    _run(stack, [*words, *(f"-{part}={port}" for part, port in ports.items())])
+    _run(stack, [*words, *(f"-{part}={port}" for part, port in ports.items())], cwd=folder)
     host = f"127.0.0.1:{ports['s3.port']}"
 
     def make_bucket() -> None:
@@ -147,9 +150,9 @@ def _webdav(stack: ExitStack, folder: Path) -> str:
     return f"webdav://bench@127.0.0.1:{port}/bench"
 
 
-def _run(stack: ExitStack, argv: list[str], environ: Mapping[str, str] | None = None) -> None:
+def _run(stack: ExitStack, argv: list[str], environ: Mapping[str, str] | None = None, *, cwd: Path | None = None) -> None:
     null = subprocess.DEVNULL
-    process = subprocess.Popen(argv, stdin=null, stdout=null, stderr=null, env={**os.environ, **(environ or {})})
+    process = subprocess.Popen(argv, stdin=null, stdout=null, stderr=null, env={**os.environ, **(environ or {})}, cwd=cwd)
     stack.callback(process.wait)
     stack.callback(process.kill)  # first: what it stores is thrown away
 

@@ -94,6 +94,7 @@ class Server:
             "PermitRootLogin prohibit-password",
             "LogLevel QUIET",
             "Subsystem sftp internal-sftp",
+            f"SetEnv HOME={self.folder}",  # rclone runs commands there: what a shell reads at its start is nobody's transfer
         ]
         path.write_text("\n".join(lines) + "\n")
         return path

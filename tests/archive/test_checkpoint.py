@@ -11,6 +11,8 @@ from asyncdup.archive import checkpoint
 from asyncdup.archive.checkpoint import Journal, RunHead, State, VolumeNote
 from asyncdup.archive.produce import Bound, Cut
 from asyncdup.archive.resume import before_cut_file
+from asyncdup.backends.base import Part
+from asyncdup.transfer.parts import Begun
 
 HEAD = RunHead(type="inc", start=1_700_000_000, end=1_700_000_100, source="/src/ü", form=".gz", rules="", hostname="here")
 
@@ -49,6 +51,31 @@ def test_what_was_noted_is_found_again(tmp_path: Path) -> None:
     assert state.head.set_id.start == 1_700_000_000
     assert state.volumes == {number: note(number, cut=Cut(b"b/\n", 3, 9, 8, 7, 6)) for number in (1, 2, 3)}
     assert state.stored == {2}
+
+
+def test_parts_are_noted_and_kept_while_their_volume_is_yet_to_be_sent(tmp_path: Path) -> None:
+    """X5: by the newest upload of the volume, until it is stored; a later resume still knows them."""
+    journal_of_three(tmp_path)
+    (state,) = checkpoint.find(tmp_path)
+    journal = Journal.resume(tmp_path, state, 3, {1, 3})
+    journal.upload("vol3", "older", 1000)
+    journal.upload("vol3", "newer", 40)
+    for upload, part in (("older", Part(1, 40, "x")), ("newer", Part(2, 40, '"e2"')), ("newer", Part(1, 40, '"e1"'))):
+        journal.part("vol3", upload, part)
+    journal.upload("vol1", "u1", 50)
+    journal.close()
+    journal.part("vol1", "u1", Part(1, 50, "late"))
+    expected = {"vol3": Begun("newer", 40, (Part(2, 40, '"e2"'), Part(1, 40, '"e1"'))), "vol1": Begun("u1", 50)}
+
+    (state,) = checkpoint.find(tmp_path)
+    assert state.uploads == expected
+    assert set(state.volumes) == {1, 2, 3}
+
+    journal = Journal.resume(tmp_path, state, 3, {3})
+    assert journal.uploads["vol3"] == expected["vol3"]
+    journal.close()
+    (state,) = checkpoint.find(tmp_path)
+    assert state.uploads == {"vol3": expected["vol3"]}
 
 
 def test_side_files_are_on_disk_before_the_volume_is_noted(tmp_path: Path) -> None:

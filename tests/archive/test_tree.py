@@ -605,6 +605,20 @@ def test_hostile_entries_stay_inside_and_are_reported(target: Target, entries: l
 
 
 @pytest.mark.parametrize("entries", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("overwrite", ["never", "older"])
+def test_hostile_entries_stay_inside_of_a_tree_that_is_there(target: Target, entries: list[Entry], overwrite: str) -> None:
+    """P7: what is there leads out of it, too, and gives way or not by the rule."""
+    target.path.mkdir()
+    (target.path / "a").symlink_to(target.outside)
+    (target.path / "b").symlink_to(target.outside / "victim")
+    writer = target.restore(folder(b""), *entries, entry(b"z-good"), overwrite=overwrite)
+
+    assert target.problems or writer.overwriting.kept or writer.overwriting.replaced or writer.entries > 2
+    assert (target.path / "z-good").read_bytes() == b"z-good"
+    assert not [name for name in target.names() if name.startswith(".asyncdup-")]
+
+
+@pytest.mark.parametrize("entries", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_entries_stay_inside_without_privilege(target: Target, entries: list[Entry]) -> None:
     """P7, as a user."""
 
@@ -626,12 +640,12 @@ ENTRIES = st.builds(
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.lists(ENTRIES, max_size=12), st.booleans(), st.booleans())
-def test_whatever_comes_in_whatever_order_stays_inside(entries: list[Entry], force: bool, begun: bool) -> None:
+@given(st.lists(ENTRIES, max_size=12), st.sampled_from([None, "never", "older", "always"]), st.booleans())
+def test_whatever_comes_in_whatever_order_stays_inside(entries: list[Entry], overwrite: str | None, begun: bool) -> None:
     """P7: the writer does not count on its readers' checks, nor on the order of entries."""
     with tempfile.TemporaryDirectory() as above:
         target = Target(Path(above))
-        target.restore(*([folder(b"")] if begun else []), *entries, force=force)
+        target.restore(*([folder(b"")] if begun else []), *entries, overwrite=overwrite)
         assert sorted(os.listdir(above)) in (["outside"], ["outside", "target"])
         assert target.path.is_dir() or not entries or not entries[0].path or target.problems
 

@@ -29,6 +29,7 @@ from asyncdup.errors import UsageError
         ("job drain", Order({"cmd": "drain"})),
         ("job abort", Order({"cmd": "abort"})),
         ("job set-concurrency 12", Order({"cmd": "set-concurrency", "concurrency": 12})),
+        ("job set-concurrency auto", Order({"cmd": "set-concurrency", "concurrency": "auto"})),
         ("job set-rate 512k", Order({"cmd": "set-rate", "upload": "512k", "download": "512k"})),
         ("job set-rate up=1M down=off requests=2.5", Order({"cmd": "set-rate", "upload": "1M", "download": "off", "requests": 2.5})),
         ("job set-rate 1M requests=off", Order({"cmd": "set-rate", "upload": "1M", "download": "1M", "requests": 0.0})),

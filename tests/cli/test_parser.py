@@ -59,7 +59,7 @@ def test_the_order_of_path_and_url_implies_the_command(words: list[str], command
 @pytest.mark.parametrize("word", [word for command in COMMANDS if command.served for word in (command.name, *command.aliases)])
 def test_every_command_and_alias_is_understood(word: str) -> None:
     (command,) = [each for each in COMMANDS if word in (each.name, *each.aliases)]
-    words = {"path": "p", "url": URL, "time": "3D", "count": "2"}
+    words = {"path": "p", "url": URL, "time": "3D", "count": "2", "pattern": "*.c"}
 
     settings = parse([word, *(words[name] for name in command.arguments)])
 
@@ -99,9 +99,9 @@ def test_include_and_exclude_keep_their_order_among_each_other() -> None:
         (["-t", "3D12h"], "restore_time", "3D12h"),
         (["--time=2023-11-14"], "restore_time", "2023-11-14"),
         (["--restore-t", "now"], "restore_time", "now"),
-        (["-r", "a b"], "path_to_restore", "a b"),
-        (["-ra=b"], "path_to_restore", "a=b"),
-        (["--path", "x"], "path_to_restore", "x"),
+        (["-r", "a b"], "path_to_restore", ("a b",)),
+        (["-ra=b"], "path_to_restore", ("a=b",)),
+        (["--path", "x"], "path_to_restore", ("x",)),
         (["--full-if-o", "30D"], "full_if_older_than", "30D"),
         (["--max-blocksize", "1000"], "max_blocksize", 1024),
         (["--spool", "2G"], "spool", 2 << 30),
@@ -111,6 +111,7 @@ def test_include_and_exclude_keep_their_order_among_each_other() -> None:
         (["--on-intervention", "mail -s 'it waits' me"], "on_intervention", ("mail", "-s", "it waits", "me")),  # N3
         (["--timeout", "5"], "timeout", 5.0),
         (["--concurrency", "0"], "concurrency", 0),
+        (["--concurrency", "auto"], "concurrency", "auto"),
         (["--compression-l", "9"], "compression_level", 9),
         (["--retry-failure-m=wait"], "retry_failure_mode", "wait"),
         (["--log-json", "-"], "log_json", "-"),
@@ -154,7 +155,7 @@ def test_an_ambiguous_prefix_names_what_it_could_be(prefix: str, named: str) -> 
 
 def test_what_is_unique_in_stock_stays_so_beside_our_options() -> None:
     assert parse(["--compress", "src", URL]).compression is True
-    assert str(wrong("--me", "src", URL)) == "--metadata-sync-mode is not supported"
+    assert parse(["--me=full", "src", URL]).metadata_sync_mode == "full"
 
 
 def test_settings_of_backends_are_collected_under_their_own_names() -> None:
@@ -310,7 +311,7 @@ def test_help_and_version_are_found_wherever_they_stand(words: list[str], comman
 
 def test_settings_and_table_name_the_same_fields() -> None:
     """One default for each field, and it stands in the table."""
-    arguments = {"command", "topic", "path", "url", "implied", "notices", "time", "count"}
+    arguments = {"command", "topic", "path", "url", "implied", "notices", "time", "count", "pattern"}
 
     fields = {field.name for field in dataclasses.fields(Settings)}
 

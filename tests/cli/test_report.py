@@ -22,6 +22,7 @@ from asyncdup.cli.report import (
     duration_text,
     size_text,
     statistics_lines,
+    statistics_summary,
 )
 from asyncdup.events import (
     AttemptFinished,
@@ -224,3 +225,19 @@ def test_sizes_read_as_stocks(size: int, text: str) -> None:
 )
 def test_durations_read_as_stocks(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        (
+            {"source_files": 1200, "new_files": 3, "changed_files": 1, "errors": 2},
+            "done: 3 new, 1 changed, 2 NOT READ of 1,200 files and folders; ",
+        ),
+        ({"source_files": 7}, "done: nothing changed of 7 files and folders; "),
+    ],
+)
+def test_the_closing_line_says_what_was_found_and_stored(counts: dict[str, int], said: str) -> None:
+    statistics = Statistics(start_time=100.0, end_time=112.0, total_destination_size_change=3 << 20, **counts)
+
+    assert statistics_summary(statistics) == f"{said}3.0 MiB stored in 12.0s"

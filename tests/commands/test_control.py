@@ -125,6 +125,25 @@ async def test_x2_x3_a_run_is_looked_at_paused_resumed_and_changed(near: Far, ru
     assert tree(await stage.restore()) == tree(stage.source)
 
 
+async def test_a7_the_operator_switches_auto_on_and_off(near: Far, runtime: Path) -> None:
+    stage, _ = near
+    seen: list[bool] = []
+
+    async def steer() -> None:
+        await until(lambda answer: answer["volumes"]["stored"] >= 1)
+        await ask("pause")
+        for number in ("auto", "3", "auto"):
+            seen.append((await status())["auto"])
+            await ask("set-concurrency", number)
+        seen.append((await status())["auto"])
+        await ask("resume")
+
+    await steered(stage, steer)
+
+    assert seen == [False, True, False, True]
+    assert tree(await stage.restore()) == tree(stage.source)
+
+
 async def test_r1_job_resume_ends_the_wait_and_is_among_the_ways_and_x3_status_answers_meanwhile(near: Far, runtime: Path) -> None:
     """The spool is full and the lane waits: status tells the cause, the hint and how to go on."""
     stage, backend = near

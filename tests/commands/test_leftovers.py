@@ -41,15 +41,19 @@ def dead_run(folder: Path, archive: Path, name: str = "dead") -> Path:
     return run
 
 
-def speak_of(run: Path, archive: Path) -> None:
-    """Have a journal name the volume."""
+def speak_of(run: Path, archive: Path, upload: str = "") -> None:
+    """Have a journal name the volume, and its upload in parts."""
     archive.mkdir(parents=True, exist_ok=True)
-    head = RunHead(type="full", start=None, end=1_700_000_000, source="/src", form=".gz", rules="", hostname="here", prefixes="none")
+    head = RunHead(
+        type="full", start=None, end=1_700_000_000, source="/src", form=".gz", rules="", hostname="here", prefixes=repr(Options().prefixes)
+    )
     journal = Journal.begin(archive, head)
     volume = str(run / "asyncdup-spool/000001")
     journal.volume(
         VolumeNote(number=1, name=VOLUME, size=6, sha1="?", first=ROOT, last=ROOT, cut=None, sigtar=0, files=0, lines=0, spool=volume)
     )
+    if upload:
+        journal.upload(VOLUME, upload, 1)
     journal.close()
 
 
@@ -104,3 +108,22 @@ async def test_unfinished_uploads_of_backups_are_listed_and_given_up(tmp_path: P
         await remove_leftovers(opened, [found, found])
 
         assert [each.id for each in await backend.list_uploads()] == [theirs]
+
+
+@pytest.mark.realtime
+async def test_an_upload_that_a_backup_goes_on_with_is_said_to_be_one(tmp_path: Path) -> None:
+    """X5: as long as its volume waits to be sent; another upload of the same name is nobody's."""
+    archive = tmp_path / "cache/c"
+    async with session(tmp_path, "memory://resumable") as opened:
+        backend = opened.backend
+        assert isinstance(backend, MemoryBackend)
+        uploads = [await backend.begin_parts(VOLUME, BytesBody(b"sealed")) for _ in range(2)]
+    run = dead_run(tmp_path, archive)
+    speak_of(run, archive, uploads[0])
+
+    async with session(tmp_path, "memory://resumable") as opened:
+        found = {each.upload: each.resumable for each in await leftovers(opened) if each.kind == "upload"}
+        assert found == {uploads[0]: True, uploads[1]: False}
+
+        (run / "asyncdup-spool/000001").unlink()
+        assert not any(each.resumable for each in await leftovers(opened) if each.kind == "upload")

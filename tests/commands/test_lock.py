@@ -227,6 +227,8 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 import asyncdup
+from asyncdup.archive import lock
+lock.PAUSE = 0.05
 folder, cache = Path(sys.argv[1]), sys.argv[2]
 options = asyncdup.Options(archive_dir=folder / cache, name="c", volume_size=140_000, tempdir=folder, concurrency=1)
 from asyncdup.testing import SlowBackend

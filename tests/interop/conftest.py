@@ -20,6 +20,7 @@ TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
 
 from interop.archives import PASSPHRASE, PLAIN, Archive, Form
+from interop.both import Program
 from interop.stock import Stock, find_python, is_version
 
 MakeArchive = Callable[..., Archive]
@@ -93,6 +94,18 @@ def fixture_archive(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[
         return made
 
     return make
+
+
+@pytest.fixture
+def both(tmp_path: Path, stock: Stock) -> tuple[Program, Program]:
+    """asyncdup and stock duplicity, with targets and caches of their own and one source, which has the file ``a`` and a folder."""
+    source = tmp_path / "source"
+    (source / "folder").mkdir(parents=True)
+    (source / "a").write_text("a")
+    (source / "folder" / "b").write_text("b")
+    for path in (source / "a", source / "folder" / "b", source / "folder", source):
+        os.utime(path, (1_500_000_000, 1_500_000_000))
+    return Program(tmp_path / "us", source), Program(tmp_path / "stock", source, stock)
 
 
 @pytest.fixture

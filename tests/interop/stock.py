@@ -65,6 +65,13 @@ class Stock:
 
     def __call__(self, *words: str, code: int = 0, **environ: str) -> str:
         """Run ``duplicity WORDS`` with ``environ`` added and return what it printed. Raises Failed unless it ends with ``code``."""
+        ended, printed = self.run(*words, **environ)
+        if ended != code:
+            raise Failed(words, ended, printed)
+        return printed
+
+    def run(self, *words: str, **environ: str) -> tuple[int, str]:
+        """Run ``duplicity WORDS`` with ``environ`` added: the exit code, and what it printed."""
         assert self._server.stdin is not None and self._server.stdout is not None
         with tempfile.NamedTemporaryFile(dir=self.home) as output:
             job = {"words": words, "environ": self._environ | self._gnupg() | environ, "output": output.name}
@@ -72,9 +79,7 @@ class Stock:
             self._server.stdin.flush()
             answer = self._server.stdout.readline()
             printed = output.read().decode("utf-8", "surrogateescape")
-        if answer.strip() != str(code):
-            raise Failed(words, int(answer or -1), printed)
-        return printed
+        return int(answer or -1), printed
 
     def program(self, *words: str) -> str:
         """Run the program itself, in a process of its own."""

@@ -361,20 +361,20 @@ def holding(until: Callable[[set[object]], bool]) -> tuple[type[asyncssh.SFTPSer
 
 
 @pytest.mark.parametrize(("concurrency", "window"), [(5, MIB), (1, 2 * MIB)])
-async def test_what_is_unacknowledged_on_a_connection_is_bounded(serve: Any, concurrency: int, window: int) -> None:
+async def test_what_is_unanswered_on_a_connection_is_bounded(serve: Any, concurrency: int, window: int) -> None:
     """Performance, section 10.1: bytes given to a connection that stalls cannot go over another one."""
     sftp, go, _ = holding(lambda connections: False)
     async with serve(sftp=sftp) as place, closing(place.backend(concurrency=concurrency)) as backend:
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(backend.put, "x", BytesBody(bytes(5 * MIB)))
-                while backend.pool.statistics().unacknowledged < 0.7 * window:
+                while backend.pool.statistics().unanswered < 0.7 * window:
                     await anyio.sleep(0.005)
                 await anyio.sleep(0.02)
-                assert backend.pool.statistics().unacknowledged <= window
+                assert backend.pool.statistics().unanswered <= window
                 go.set()
 
-        assert backend.pool.statistics().unacknowledged == 0
+        assert backend.pool.statistics().unanswered == 0
         assert (await backend.stat("x")).size == 5 * MIB
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any, cast
+from typing import cast
 
 import anyio
 import pytest
 
-from asyncdup.backends import ssh_pool
-from asyncdup.backends.ssh_pool import Connection, Pool, connections_for
+from asyncdup.backends.sftp_connection import Connection
+from asyncdup.backends.ssh_pool import Pool, connections_for
+from asyncdup.backends.ssh_socket import tune
 from asyncdup.errors import OperatorError, PermanentError, RetryableError
 
 
 class FakeConnection:
     def __init__(self) -> None:
         self.ops = 0
-        self.unacknowledged = 0
+        self.unanswered = 0
         self.lost = False
         self.ended = False
 
@@ -236,17 +237,30 @@ async def test_t6_dropped_connections_are_not_dealt_out_again() -> None:
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the platform has no such option")
 def test_t4_a_peer_that_is_gone_is_noticed_by_the_kernel() -> None:
-    class Ssh:
-        def get_extra_info(self, what: str) -> socket.socket:
-            assert what == "socket"
-            return tcp
-
     with socket.socket() as tcp:
-        ssh_pool._tune(cast(Any, Ssh()), 60.0)
+        tune(tcp, 60.0)
 
         told = [tcp.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in OPTIONS]
 
     assert told == [60_000, 15, 15, 4]
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="the platform has no such option")
+def test_congestion_control_is_the_users_choice_and_one_that_is_not_there_fails_nothing() -> None:
+    with socket.socket() as tcp:
+        before = tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+
+        tune(tcp, 60.0, congestion="nosuchcontrol")
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16) == before
+        tune(tcp, 60.0, congestion="reno")  # the one that every kernel has and allows
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == b"reno"
+
+
+def test_what_is_no_tcp_socket_is_left_alone() -> None:
+    """Through a ProxyCommand there is none at all."""
+    tune(None, 60.0)
+    with socket.socket(socket.AF_UNIX) as unix:
+        tune(unix, 60.0, congestion="reno")
 
 
 OPTIONS = ("TCP_USER_TIMEOUT", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -101,6 +101,9 @@ class Server:
         """At once: what it stores is thrown away."""
         self.process.kill()
         self.process.wait()
+        for left in Path("/tmp").glob("seaweedfs-*-grpc-*.sock"):  # it has no option for these
+            if any(str(word).endswith(f".grpc={left.stem.rpartition('-')[2]}") for word in cast("list[str]", self.process.args)):
+                left.unlink(missing_ok=True)
 
 
 def free_ports(number: int) -> list[int]:
@@ -145,6 +148,7 @@ def seaweedfs(folder: Path) -> tuple[list[str], int]:
     ports = dict(zip(parts, free_ports(len(parts)), strict=True))
     words = [find("weed"), "-logdir", str(folder), "server", "-dir", str(folder), "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
     words += ["-s3.config", str(folder / "s3.json"), "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
+    words += ["-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock"]  # in its own folder, where it runs, and not in /tmp
     words += ["-volume.max=4", "-master.volumeSizeLimitMB=256", "-volume.preStopSeconds=0"]
     return [*words, *(f"-{part}={port}" for part, port in ports.items())], ports["s3.port"]
 

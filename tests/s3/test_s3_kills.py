@@ -150,3 +150,71 @@ async def test_cleanup_gives_up_the_uploads_of_killed_runs_and_no_others(moto_pl
         finally:
             await backend.aclose()
         await program.check()
+
+
+def parts_sent(proxy: FaultProxy) -> list[str]:
+    """Numbers of the parts of volumes whose requests were answered well, in order."""
+    return [seen.query["partNumber"] for seen in proxy.seen if "partNumber" in seen.query and seen.method == "PUT" and seen.status == 200]
+
+
+def noted_parts(folder: Path) -> int:
+    """Parts that the journal speaks of."""
+    return sum(b'"part": [' in line for path in folder.glob("cache/**/asyncdup-journal-*T*Z") for line in path.read_bytes().split(b"\n"))
+
+
+async def backup_killed_at_the_third_part(program: Program, proxy: FaultProxy) -> None:
+    """Two of three parts of the one volume are there, and noted."""
+    (program.source / "file").write_bytes(random.Random(7).randbytes(18 << 20))
+    met, noted = hold(proxy, {"UploadPart"}, number=3), anyio.Event()
+
+    async def wait_until_noted() -> None:
+        await met.wait()
+        while noted_parts(program.folder) < 2:
+            await anyio.sleep(0.02)
+        noted.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait_until_noted)
+        await program.backup_killed(noted, "--no-encryption", "--volsize=40", "--concurrency=1")
+    assert parts_sent(proxy) == ["1", "2"]
+    proxy.clear()
+
+
+@pytest.mark.parametrize("server", ["moto_place", "weed_place"])
+async def test_a_backup_that_is_killed_between_parts_goes_on_from_them(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """X5, Q4: of a volume in three parts, of which two are there, the next run sends the third."""
+    place: Place = request.getfixturevalue(server)
+    async with fault_proxy(place.endpoint) as proxy:
+        program = Program(place.through(proxy.url), tmp_path)
+        await backup_killed_at_the_third_part(program, proxy)
+        backend = place.backend()
+        try:
+            (volume,) = await uploads(backend)
+            said = await program("cleanup", program.place.url, "--force", "--no-encryption")
+            assert f"The upload of {volume} in parts stays" in said
+            assert await uploads(backend) == [volume]
+
+            said = await program("backup", str(program.source), program.place.url, "--no-encryption", "--volsize=40")
+
+            assert parts_sent(proxy) == ["1", "2", "3"], said
+            assert await uploads(backend) == []
+        finally:
+            await backend.aclose()
+        await program.check()
+
+
+async def test_without_its_journal_the_upload_is_nobodys_and_cleanup_gives_it_up(moto_place: Place, tmp_path: Path) -> None:
+    """X5: as after the loss of the machine that the backup ran on."""
+    async with fault_proxy(moto_place.endpoint) as proxy:
+        program = Program(moto_place.through(proxy.url), tmp_path)
+        await backup_killed_at_the_third_part(program, proxy)
+        for path in tmp_path.glob("cache/**/asyncdup-journal-*"):
+            path.unlink()
+        backend = moto_place.backend()
+        try:
+            assert len(await uploads(backend)) == 1
+            await program("unlock", program.place.url, "--force", check=False)
+            said = await program("cleanup", program.place.url, "--force", "--no-encryption")
+            assert await uploads(backend) == [], said
+        finally:
+            await backend.aclose()

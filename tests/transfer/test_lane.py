@@ -450,3 +450,30 @@ async def test_g1_an_earlier_probe_that_still_runs_is_no_probe_any_more() -> Non
     gate.release(second_probe)
 
     assert gate.state is State.RUNNING and gate.running == gate.waiting == 0
+
+
+@pytest.mark.parametrize("mode", ["fail", "intervention"])
+async def test_b3_an_op_that_fails_as_if_the_lane_did_is_given_up_though_others_succeed(mode: str) -> None:
+    """Found by tests/torture: every put of one object was refused, and the sign of life of the lock, every 10 minutes, kept the lane young."""
+    world = World(gate := Gate(RetryPolicy(mode=mode), rng=random.Random(3)))  # type: ignore[arg-type]
+    attempt = world.attempt
+
+    async def picky(name: str) -> None:
+        if name == "poison":
+            world.starts.append((anyio.current_time(), name))
+            raise lane_down()
+        await attempt(name)
+
+    world.attempt = picky  # type: ignore[method-assign]
+
+    async def others() -> None:
+        for number in range(20):
+            await anyio.sleep(600)
+            await world.op(f"sign{number}")
+
+    with anyio.move_on_after(5000):
+        await world.run(partial(world.op, "poison"), others)
+
+    last = max(instant for instant, name in world.starts if name == "poison")
+    assert 900 <= last < 2500
+    assert isinstance(world.failed.get("poison"), ConnectionRefusedError) if mode == "fail" else gate.state is State.WAITING

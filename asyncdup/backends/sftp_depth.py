@@ -1,0 +1,30 @@
+"""How much to have in flight on one connection, learnt from how long answers take. Pure: no clock, no waiting."""
+
+from __future__ import annotations
+
+_LATE = 2.5  # times the fastest answer: what waits longer than this stands in a queue, and everything else on the connection behind it
+_SLACK = 0.02  # seconds that an answer may be late because a machine is busy
+_LEAST = 2  # blocks: fewer, and the connection is silent between an answer and the next block
+
+
+class Depth:
+    """Bytes to have in flight: as many as the connection carries in a bit more than a round trip, ``most`` at first and at most.
+
+    More would only wait in a queue, where it can no longer go over another connection, and where the next OPEN or RENAME waits behind it:
+    at 100 ms and 1 MiB in flight on each of eight connections these took up to 0.7 s.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.bytes = most
+        self._most = most
+        self._fastest = float("inf")
+
+    def answered(self, size: int, took: float, *, block: int) -> None:
+        """A block of ``size`` bytes was answered ``took`` seconds after it was sent; ``block``: a whole one."""
+        if size < block // 2:
+            return
+        self._fastest = min(self._fastest, took)
+        if took > _LATE * self._fastest + _SLACK:
+            self.bytes = max(min(_LEAST * block, self._most), self.bytes - size // 2)
+        else:
+            self.bytes = min(self._most, self.bytes + size // 2)

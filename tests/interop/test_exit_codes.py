@@ -1,0 +1,161 @@
+"""Exit codes (format specification, section 21): every one that can be provoked, beside stock duplicity's for the same command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from interop.archives import START
+from interop.both import Program
+
+pytestmark = [pytest.mark.realtime, pytest.mark.interop, pytest.mark.slow]
+
+DAY = 86_400
+NO = "--no-encryption"
+Case = Callable[[Program], int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a case ends with. ``stock`` None: as ours. ``why``: where they differ."""
+
+    ours: int
+    stock: int | None = None
+    why: str = ""
+
+
+def out(program: Program) -> str:
+    return str(program.folder / "out")
+
+
+def done(program: Program) -> int:
+    return program("full", NO, "{source}", "{url}", at=START)
+
+
+def differs(program: Program) -> int:
+    program.backups("full")
+    (program.source / "a").write_text("another")
+    return program("verify", NO, "--compare-data", "{url}", "{source}")
+
+
+def volume_is_missing(program: Program) -> int:
+    program.backups("full")
+    next(program.target.glob("*.vol1.*")).unlink()
+    return program("restore", NO, "{url}", out(program))
+
+
+def other_host(program: Program) -> int:
+    program.backups("full")
+    for folder in (program.target, program.cache / "c"):
+        (manifest,) = folder.glob("*.manifest")
+        lines = manifest.read_text().splitlines(keepends=True)
+        manifest.write_text("".join(["Hostname elsewhere\n", *lines[1:]]))
+    return program("incremental", NO, "{source}", "{url}", at=START + DAY)
+
+
+def other_source(program: Program) -> int:
+    program.backups("full")
+    (program.folder / "else").mkdir()
+    return program("incremental", NO, str(program.folder / "else"), "{url}", at=START + DAY)
+
+
+def in_the_way(program: Program) -> int:
+    program.backups("full")
+    return program("restore", NO, "{url}", "{source}")
+
+
+def no_such_path(program: Program) -> int:
+    program.backups("full")
+    return program("restore", NO, "--path-to-restore", "not/there", "{url}", out(program))
+
+
+def nothing_selected(program: Program) -> int:
+    program.backups("full")
+    return program("restore", NO, "--exclude", "**", "{url}", out(program))
+
+
+def damaged(program: Program) -> int:
+    program.backups("full")
+    volume = next(program.target.glob("*.vol1.*"))
+    volume.write_bytes(volume.read_bytes()[:-1] + b"!")
+    return program("restore", NO, "{url}", out(program))
+
+
+def without_chain(program: Program) -> int:
+    return program("incremental", NO, "{source}", "{url}")
+
+
+def empty_target(program: Program) -> int:
+    program.target.mkdir()
+    return program("restore", NO, "{url}", out(program))
+
+
+def says(*words: str) -> Case:
+    def case(program: Program) -> int:
+        return program(*words)
+
+    return case
+
+
+def selects(*words: str) -> Case:
+    def case(program: Program) -> int:
+        (program.folder / "empty").write_text("")
+        (program.folder / "absolute").write_text("/etc/passwd\n")
+        files = {"EMPTY": str(program.folder / "empty"), "ABSOLUTE": str(program.folder / "absolute")}
+        return program("full", NO, *(files.get(word, word) for word in words), "{source}", "{url}")
+
+    return case
+
+
+def wrong_passphrase(program: Program) -> int:
+    """A chain that no passphrase opens: its volumes are encrypted to nobody."""
+    program.target.mkdir()
+    for name in ("vol1.difftar.gpg", "manifest.gpg"):
+        (program.target / f"duplicity-full.20231114T221320Z.{name}").write_bytes(b"not encrypted at all")
+    (program.target / "duplicity-full-signatures.20231114T221320Z.sigtar.gpg").write_bytes(b"neither")
+    return program("restore", "{url}", out(program))
+
+
+CASES: list[tuple[str, Case, Outcome]] = [
+    ("done", done, Outcome(0)),
+    ("verify differs", differs, Outcome(1)),
+    ("a volume is missing", volume_is_missing, Outcome(1)),
+    ("another host", other_host, Outcome(3)),
+    ("another source", other_source, Outcome(42)),
+    ("in the way", in_the_way, Outcome(11)),
+    ("matches nothing", selects("--exclude", "/nowhere/else"), Outcome(14)),
+    ("broken glob", selects("--exclude", "{source}//a"), Outcome(15)),
+    ("broken range", selects("--exclude", "{source}/[b-a]"), Outcome(15, 30, "stock shows a traceback")),
+    ("redundant include", selects("--include", "{source}/a"), Outcome(16)),
+    ("no chain to build upon", without_chain, Outcome(17)),
+    ("no such path", no_such_path, Outcome(19)),
+    ("nothing selected", nothing_selected, Outcome(20)),
+    ("damaged volume", damaged, Outcome(21)),
+    ("unknown option", says("full", "--nonsense", "{source}", "{url}"), Outcome(23)),
+    ("unknown command", says("fuller", "{source}", "{url}"), Outcome(23)),
+    ("unknown scheme", says("full", NO, "{source}", "nonsense://there/x"), Outcome(23)),
+    ("no source", says("full", NO, "{source}/not-there", "{url}"), Outcome(23)),
+    ("a value too few", says("full", NO, "{source}", "{url}", "--volsize"), Outcome(23)),
+    ("no number", says("full", NO, "--volsize=x", "{source}", "{url}"), Outcome(23)),
+    ("empty pattern", selects("--exclude", ""), Outcome(23)),
+    ("dropped option", says("restore", NO, "--file-to-restore=a", "{url}", "x"), Outcome(23)),
+    ("nothing there", empty_target, Outcome(1, 30, "stock calls it an unexpected exception")),
+    ("not what gpg makes", wrong_passphrase, Outcome(31)),
+    ("only default filters", selects("--filter-globbing", "--exclude", "{source}/a"), Outcome(70)),
+    ("filter at the end", selects("--exclude", "{source}/a", "--filter-regexp"), Outcome(71)),
+    ("absolute in a list", selects("--files-from", "ABSOLUTE"), Outcome(72)),
+    ("empty list", selects("--files-from", "EMPTY"), Outcome(73)),
+]
+
+
+@pytest.mark.parametrize(("case", "outcome"), [pytest.param(case, outcome, id=name) for name, case, outcome in CASES])
+def test_the_exit_code_is_stocks(case: Case, outcome: Outcome, both: tuple[Program, Program]) -> None:
+    ours, stocks = both
+
+    assert (case(ours), ours.said.count("Traceback")) == (outcome.ours, 0), ours.said
+    assert case(stocks) == (outcome.ours if outcome.stock is None else outcome.stock), stocks.said
+
+
+def test_the_table_has_every_code_of_the_selection() -> None:
+    assert {14, 15, 16, 70, 71, 72, 73} <= {outcome.ours for *_, outcome in CASES}
