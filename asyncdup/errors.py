@@ -1,10 +1,12 @@
-"""Every exception class of the package, ordered by what the caller can do about it. Imports nothing.
+"""Every exception class of the package, ordered by what the caller can do about it; and how one gets out of a group. Imports nothing of ours.
 
 Exit codes are duplicity's where it has one for the case (format specification, section 21), else our own (engine rule X6).
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Literal
 
 Scope = Literal["op", "lane"]
@@ -192,3 +194,17 @@ def exit_code_of(error: BaseException) -> int:
     if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
         return 53
     return 50 if isinstance(error, (OSError, EOFError)) or is_root_cause(error) else 30
+
+
+@contextmanager
+def ungrouped() -> Generator[None, None, None]:
+    """The first error out of a task group instead of the group; its own chain stays as it is (C3, C6)."""
+    first: BaseException | None = None
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        first = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    if first is not None:
+        raise first

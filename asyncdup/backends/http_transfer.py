@@ -13,8 +13,8 @@ import yarl
 
 from asyncdup.backends.base import Body
 from asyncdup.backends.http_errors import http_errors
-from asyncdup.backends.pieces import PIECE, Pieces, pump, ungrouped
-from asyncdup.errors import RetryableError
+from asyncdup.backends.pieces import PIECE, Pieces, pump
+from asyncdup.errors import RetryableError, ungrouped
 
 _ANSWER = 64 << 10  # bytes of an answer that are looked at
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")

@@ -16,10 +16,10 @@ import anyio
 
 from asyncdup.backends.base import Body, Capabilities, ObjectInfo
 from asyncdup.backends.names import check_name
-from asyncdup.backends.pieces import PIECE, Pieces, nothing, pump, ungrouped
+from asyncdup.backends.pieces import PIECE, Pieces, nothing, pump
 from asyncdup.backends.registry import BackendOptions
 from asyncdup.backends.urls import Location
-from asyncdup.errors import BackendError, BadRequest, NotFound, OperatorError, Precondition, RetryableError, UsageError
+from asyncdup.errors import BackendError, BadRequest, NotFound, OperatorError, Precondition, RetryableError, UsageError, ungrouped
 
 _CAPABILITIES = Capabilities(atomic_put=True, put_if_absent=True, ranged_get=True)
 _PART = 8 << 20  # bytes of a part; with two parts at once a put holds about 24 MiB

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -57,20 +56,6 @@ async def pump(body: Body, lead: bytes, tail: bytes, send: MemoryObjectSendStrea
     if tail:
         await send.send(tail)
     send.close()  # only now: a stream that ends looks like a whole body
-
-
-@contextmanager
-def ungrouped() -> Generator[None, None, None]:
-    """The first error out of a task group instead of the group; its own chain stays as it is (C3, C6)."""
-    first: BaseException | None = None
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        first = group
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    if first is not None:
-        raise first
 
 
 async def nothing() -> AsyncGenerator[bytes, None]:

@@ -22,11 +22,10 @@ from asyncdup.backends.sftp_dealer import Dealer, Handles
 from asyncdup.backends.sftp_download import Download
 from asyncdup.backends.sftp_packets import Attributes
 from asyncdup.backends.sftp_upload import Upload
-from asyncdup.backends.ssh_errors import ungrouped
 from asyncdup.backends.ssh_options import Login, parse_ssh_options, quiet_asyncssh
 from asyncdup.backends.ssh_pool import Pool, connections_for
 from asyncdup.backends.urls import Location
-from asyncdup.errors import NotFound, OperatorError, RetryableError, UsageError
+from asyncdup.errors import NotFound, OperatorError, RetryableError, UsageError, ungrouped
 
 _CAPABILITIES = Capabilities(atomic_put=True, ranged_get=True, server_move=True)
 

@@ -12,8 +12,7 @@ from asyncdup.backends.base import Body
 from asyncdup.backends.sftp_connection import CLEANUP_DEADLINE, Connection, File
 from asyncdup.backends.sftp_dealer import PATIENCE, Dealer, Handles
 from asyncdup.backends.sftp_packets import Attributes
-from asyncdup.backends.ssh_errors import ungrouped
-from asyncdup.errors import BackendError, IntegrityError, RetryableError
+from asyncdup.errors import BackendError, IntegrityError, RetryableError, ungrouped
 
 _WORTH_HELP = 1 << 20  # bytes still to come, from which a round trip for another handle is worth it
 _READY = 4  # blocks: with no more than these, the next chunk is read

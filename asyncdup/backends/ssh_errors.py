@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import asyncssh
 
@@ -56,17 +54,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
         return "connection refused"
     return str(error) or type(error).__name__
-
-
-@contextmanager
-def ungrouped() -> Generator[None, None, None]:
-    """The first error out of a task group instead of the group; its own chain stays as it is (C3, C6)."""
-    first: BaseException | None = None
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        first = group
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    if first is not None:
-        raise first

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import anyio
 from anyio.abc import TaskGroup
 
-from asyncdup.events import AttemptFinished, AttemptStarted, Blocked, Event, Progress, RetryScheduled, Unblocked
+from asyncdup.events import AttemptFinished, AttemptStarted, Blocked, Event, EventHub, Progress, RetryScheduled, Unblocked
 from asyncdup.transfer.adaptive import Controller, Window
 from asyncdup.transfer.gate import State
 from asyncdup.transfer.lane import Gate
@@ -26,6 +26,40 @@ RTT_COUNTS: Final = 60.0  # seconds that a round trip is remembered for (A1)
 _WAYS: Final[dict[str, Way]] = {"get": "down", "put": "up", "put_if_absent": "up", "part": "up"}
 _CHUNKS: Final = 4  # that a window must have of each transfer: bytes are seen a chunk at a time, and with fewer their number is chance
 _SMALL: Final = ("stat", "list", "delete")  # one request, so they last about a round trip
+
+
+class Tuning:
+    """The tuners of one engine, all on or all off."""
+
+    def __init__(self, tasks: TaskGroup, events: EventHub, *, on: bool) -> None:
+        self.on = on
+        self._tasks = tasks
+        self._events = events
+        self._tuners: list[Tuner] = []
+
+    def add(self, gate: Gate, *, most: int, change: Callable[[int, str], None]) -> None:
+        """Have ``gate`` tuned, too. Arguments as of ``Tuner``."""
+        tuner = Tuner(gate, most=most, change=change)
+        self._tuners.append(tuner)
+        if self.on:
+            self._start(tuner)
+
+    def switch(self, *, on: bool) -> None:
+        """From now on. Idempotent; switched on again, each begins its search anew."""
+        if on == self.on:
+            return
+        self.on = on
+        for tuner in self._tuners:
+            if on:
+                self._start(tuner)
+            else:
+                tuner.stop()
+
+    def _start(self, tuner: Tuner) -> None:
+        if not tuner.watches:  # it costs nothing where nobody asks for it
+            tuner.watches = True
+            self._events.on_event(tuner.note)
+        tuner.start(self._tasks)
 
 
 class Tuner:

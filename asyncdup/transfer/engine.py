@@ -24,7 +24,7 @@ from asyncdup.errors import Drained
 from asyncdup.events import EventHub, LimitChanged, Notice, SuspendDetected
 from asyncdup.transfer import verbs
 from asyncdup.transfer.adaptive import MOST, START
-from asyncdup.transfer.auto import Tuner
+from asyncdup.transfer.auto import Tuning
 from asyncdup.transfer.failure import Failure, sole
 from asyncdup.transfer.gate import State
 from asyncdup.transfer.intervention import FlagFile, Intervention, attend, earlier_cause
@@ -90,7 +90,6 @@ class Engine:
         spool: where volumes wait: ``await engine.spool.new(size_estimate)``.
         events: the hub that every event goes to.
         concurrency: attempts at once per lane; 0: each op runs inline before ``submit`` returns (S1).
-        auto: the engine itself looks for the best concurrency of each lane (A1-A7).
         pacing: the rate limits.
     """
 
@@ -98,8 +97,7 @@ class Engine:
         self.spool = spool
         self.events = settings.events
         self.concurrency = settings.concurrency
-        self.auto = settings.auto
-        self._tuners: list[Tuner] = []
+        self._tuning = Tuning(tasks, settings.events, on=settings.auto)
         self._tasks = tasks
         self._settings = settings
         self._flag = flag
@@ -115,6 +113,11 @@ class Engine:
             tasks.start_soon(watch, settings.asleep, self._on_suspend)
         if flag is not None and flag.earlier is not None:
             self._runner.on_first_success = flag.forget_earlier
+
+    @property
+    def auto(self) -> bool:
+        """Whether the engine itself looks for the best concurrency of each lane (A1-A7)."""
+        return self._tuning.on
 
     def lane(self, backend: Backend, *, concurrency: int | None = None) -> Lane:
         """The lane of ``backend``, the same for every call. ``concurrency``: its own number of slots; a serial backend has one (S8)."""
@@ -283,25 +286,20 @@ class Engine:
         Raises:
             ValueError: less than 1; whether ops run inline is settled at the start.
         """
-        if concurrency == "auto":
-            if not self.auto:
-                self.auto = True
-                for lane in self._lanes.values():
-                    lane.inline = False
-                for tuner in self._tuners:
-                    self._start_tuner(tuner)
-            return
-        if concurrency < 1:
+        if concurrency != "auto" and concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}, but 1 is the least")
-        self.auto = False
-        for tuner in self._tuners:
-            tuner.stop()
+        for lane in self._lanes.values():
+            lane.inline = False
+        self._tuning.switch(on=concurrency == "auto")
+        if concurrency != "auto":
+            self._widen_to(concurrency)
+            for lane in self._lanes.values():
+                self._set_slots(lane, _slots(lane.backend, concurrency), why)
+
+    def _widen_to(self, concurrency: int) -> None:
         self.concurrency = concurrency
         if self._settings.spool_items:
             self.spool.room.set_items(concurrency + SPARE)
-        for lane in self._lanes.values():
-            lane.inline = False
-            self._set_slots(lane, _slots(lane.backend, concurrency), why)
 
     def _set_slots(self, lane: Lane, slots: int, why: str) -> None:
         before = lane.concurrency
@@ -312,21 +310,10 @@ class Engine:
     def _add_tuner(self, lane: Lane) -> None:
         def change(slots: int, why: str) -> None:
             self._set_slots(lane, slots, why)
-            self.concurrency = max(each.concurrency for each in self._lanes.values())
-            if self._settings.spool_items:
-                self.spool.room.set_items(self.concurrency + SPARE)
+            self._widen_to(max(each.concurrency for each in self._lanes.values()))
 
         settings = self._settings
-        tuner = Tuner(lane.gate, most=_slots(lane.backend, min(settings.most, settings.memory // IN_FLIGHT)), change=change)
-        self._tuners.append(tuner)
-        if self.auto:
-            self._start_tuner(tuner)
-
-    def _start_tuner(self, tuner: Tuner) -> None:
-        if not tuner.watches:  # it costs nothing where nobody asks for it
-            tuner.watches = True
-            self.events.on_event(tuner.note)
-        tuner.start(self._tasks)
+        self._tuning.add(lane.gate, most=_slots(lane.backend, min(settings.most, settings.memory // IN_FLIGHT)), change=change)
 
     def set_rate(self, *, upload: str | None = None, download: str | None = None, requests: float | None = None) -> None:
         """Change rate limits of all lanes together, at once (S10). None leaves one as it is.

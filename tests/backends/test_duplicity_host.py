@@ -146,8 +146,18 @@ def opened(tmp_path: Path) -> Callable[..., Any]:
     return opened
 
 
+others: set[psutil.Process] = set()  # children of the test process before the test: servers that last for the session
+
+
+@pytest.fixture(autouse=True)
+def see_others() -> None:
+    others.clear()
+    others.update(psutil.Process().children(recursive=True))
+
+
 def hosts() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    found = [child for child in psutil.Process().children(recursive=True) if child not in others]
+    return [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.parametrize(
