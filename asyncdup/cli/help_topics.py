@@ -86,6 +86,8 @@ TOPICS = {
         PASSPHRASE           encrypts, or opens the key that reading needs
         SIGN_PASSPHRASE      opens the key of --sign-key
         BACKEND_PASSWORD     the password of the login (duplicity's FTP_PASSWORD, too)
+                             --keyring looks for these three in the session's keyring:
+                             keyring set asyncdup PASSPHRASE
         AWS_...              keys, profile, region and endpoint for S3
         TMPDIR               temporary files, volumes on their way
         XDG_CACHE_HOME       duplicity/ in it: local copies of the metadata

@@ -158,7 +158,12 @@ def _run(settings: Settings, routes: Mapping[str, Route] | None, control: Contro
 
         control = Control(signals=True, socket=True)
     route = _route(settings.command, routes)
-    secrets = find_secrets(settings, os.environ, _asker())
+    environ: Mapping[str, str] = os.environ
+    if settings.keyring:
+        from asyncdup.cli.keyring_secrets import with_keyring
+
+        environ = with_keyring(environ, settings.url)
+    secrets = find_secrets(settings, environ, _asker())
     screen = _screen(settings, sys.stdout, sys.stderr)
     try:
         return running.run(settings, secrets, route, running.Surroundings(screen=screen, out=sys.stdout, err=sys.stderr, control=control))

@@ -284,6 +284,7 @@ _SERVED = (
         Option("sign-key", "sign_key", "set", "KEY", not_empty, help="sign with it; on reading, insist on it"),
         Option("encrypt-sign-key", "", "encrypt-sign", "KEY", not_empty, help="both"),
         Option("use-agent", "use_agent", default=False, help="never ask for a passphrase; gpg asks its agent"),
+        Option("keyring", "keyring", default=False, ours=True, help="passphrase and password from the session's keyring"),
         Option("gpg-binary", "gpg_binary", "set", "FILE", not_empty, default="gpg", help="the gpg to run [gpg]"),
         Option("gpg-options", "gpg_options", "extend", "WORDS", words, default=(), help="more options for gpg"),
     ),

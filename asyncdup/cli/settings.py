@@ -70,6 +70,7 @@ class Settings:
     hidden_encrypt_keys: tuple[str, ...]
     sign_key: str | None
     use_agent: bool
+    keyring: bool
     gpg_binary: str
     gpg_options: tuple[str, ...]
 
