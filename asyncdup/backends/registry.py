@@ -112,7 +112,7 @@ def known_schemes() -> tuple[str, ...]:
 
 def _known_schemes(scheme: str) -> str:
     near = difflib.get_close_matches(scheme, known_schemes(), n=1)
-    return (f"did you mean {near[0]}://? " if near else "") + f"known: {', '.join(known_schemes())}"
+    return (f"did you mean {near[0]}://? " if near else "") + f"known: {', '.join(known_schemes())}, and those of an installed duplicity"
 
 
 def _import_factory(reference: str) -> Factory:
