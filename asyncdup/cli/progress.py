@@ -21,7 +21,7 @@ from asyncdup.events import (
     VolumeRead,
     VolumeStored,
 )
-from asyncdup.units import format_duration, format_size
+from asyncdup.units import counted, format_duration, format_size
 
 _WINDOW = 10.0  # seconds over which the rate is taken: long enough to be calm, short enough to show that a link broke
 _MOVING = {"put", "get", "part", "range"}  # verbs that move data; the others are too short to be counted as in flight
@@ -126,7 +126,7 @@ def describe(picture: Picture, now: float) -> str:
         return describe_wait(next(iter(picture.waiting.values())))
     parts = []
     if picture.files:
-        parts.append(f"{picture.files:,} file{'' if picture.files == 1 else 's'}, {format_size(picture.scanned)}")
+        parts.append(f"{counted(picture.files, 'file')}, {format_size(picture.scanned)}")
     if picture.needed or picture.read:
         parts.append(f"volumes: {picture.read}{f' of {picture.needed}' if picture.needed else ''} read, {picture.in_flight} in flight")
     elif picture.made or picture.stored:

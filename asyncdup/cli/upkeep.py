@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from asyncdup.archive.chains import BackupSet
+from asyncdup.archive.retention import Removal
 from asyncdup.commands.check import CheckResult
 from asyncdup.commands.cleanup import CleanupResult
 from asyncdup.commands.remove import PruneResult, RemoveResult
@@ -27,14 +28,7 @@ def removal_lines(result: RemoveResult) -> Iterator[str]:
     if not removal.sets:
         yield "No old backup sets found, nothing deleted."
         return
-    yield "Deleted:" if result.done else "Would be deleted:"
-    yield from (f"  {_set(each)}, {counted(len(each.names), 'file')}, {format_size(each.size)}" for each in reversed(removal.sets))
-    yield (
-        f"{counted(len(removal.sets), 'set')} of {counted(len(removal.chains), 'chain')}, {counted(len(removal.names), 'file')}, "
-        f"{format_size(removal.size)}."
-    )
-    if not result.done:
-        yield AGAIN
+    yield from _going(removal, f"{counted(len(removal.sets), 'set')} of {counted(len(removal.chains), 'chain')}", done=result.done)
 
 
 def prune_lines(result: PruneResult) -> Iterator[str]:
@@ -48,10 +42,15 @@ def prune_lines(result: PruneResult) -> Iterator[str]:
     if not removal.sets:
         yield "Nothing else is there, nothing deleted."
         return
-    yield "Deleted:" if result.done else "Would be deleted:"
-    yield from (f"  {_set(each)}, {len(each.names)} files, {format_size(each.size)}" for each in reversed(removal.sets))
-    yield f"{len(removal.sets)} sets, {len(removal.names)} files, {format_size(removal.size)}."
-    if not result.done:
+    yield from _going(removal, counted(len(removal.sets), "set"), done=result.done)
+
+
+def _going(removal: Removal, total: str, *, done: bool) -> Iterator[str]:
+    """The sets that went, or would go, and what that is in all."""
+    yield "Deleted:" if done else "Would be deleted:"
+    yield from (f"  {_set(each)}, {counted(len(each.names), 'file')}, {format_size(each.size)}" for each in reversed(removal.sets))
+    yield f"{total}, {counted(len(removal.names), 'file')}, {format_size(removal.size)}."
+    if not done:
         yield AGAIN
 
 
