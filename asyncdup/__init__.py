@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from asyncdup.backends.blocking import register_blocking as register_blocking
     from asyncdup.backends.bodies import BytesBody as BytesBody
     from asyncdup.backends.bodies import FileBody as FileBody
-    from asyncdup.backends.registry import BackendOptions as BackendOptions
+    from asyncdup.backends.options import BackendOptions as BackendOptions
     from asyncdup.backends.registry import known_schemes as known_schemes
     from asyncdup.backends.registry import open_backend as open_backend
     from asyncdup.backends.registry import register_backend as register_backend
@@ -131,7 +131,8 @@ _HOMES = {
     "backends.base": "Backend BlockingBackend Body Capabilities ObjectInfo SupportsMove SupportsPutIfAbsent SupportsWaitIdle",
     "backends.blocking": "BlockingAdapter register_blocking",
     "backends.bodies": "BytesBody FileBody",
-    "backends.registry": "BackendOptions known_schemes open_backend register_backend",
+    "backends.options": "BackendOptions",
+    "backends.registry": "known_schemes open_backend register_backend",
     "backends.urls": "Location",
     "codecs.base": "Encryption",
     "commands.backup": "BackupResult backup",

@@ -23,8 +23,9 @@ from asyncdup.backends import legacy_calls
 from asyncdup.backends.base import BlockingBackend, Body, Capabilities, ObjectInfo
 from asyncdup.backends.bodies import FileBody
 from asyncdup.backends.names import check_name, temp_name
+from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.oserrors import os_errors
-from asyncdup.backends.registry import BackendOptions, register_backend
+from asyncdup.backends.registry import register_backend
 from asyncdup.backends.urls import Location
 from asyncdup.errors import AsyncdupError, IntegrityError
 from asyncdup.threads import in_thread

@@ -16,8 +16,8 @@ import anyio
 from asyncdup.backends.base import Body, Capabilities, ObjectInfo, SupportsTakeOver
 from asyncdup.backends.bodies import CHUNK
 from asyncdup.backends.names import check_name, temp_name
+from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.oserrors import os_errors
-from asyncdup.backends.registry import BackendOptions
 from asyncdup.backends.urls import Location
 from asyncdup.errors import IntegrityError, NotFound, Precondition, UsageError
 from asyncdup.threads import in_thread

@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 from asyncdup.backends.base import Body, Capabilities, ObjectInfo, Part, PartLimits, Upload
 from asyncdup.backends.bodies import CHUNK, BytesBody
 from asyncdup.backends.names import check_name
-from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.urls import Location
 from asyncdup.errors import IntegrityError, NotFound, Precondition
 

@@ -15,9 +15,9 @@ from typing import Any
 import anyio
 
 from asyncdup.backends.base import Body, Capabilities, ObjectInfo
+from asyncdup.backends.http.pieces import PIECE, Pieces, nothing, pump
 from asyncdup.backends.names import check_name
-from asyncdup.backends.pieces import PIECE, Pieces, nothing, pump
-from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.urls import Location
 from asyncdup.errors import BackendError, BadRequest, NotFound, OperatorError, Precondition, RetryableError, UsageError, ungrouped
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 from asyncdup.archive.chains import BackupSet, Chain, Collection
 from asyncdup.archive.schedule import Action
 from asyncdup.archive.selection import Rule
-from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.options import BackendOptions
 from asyncdup.cli.changes import changes_json, file_lines, set_lines
 from asyncdup.cli.machine_log import FILE_LIST, STATUS, escaped
 from asyncdup.cli.passphrases import Secrets

@@ -11,7 +11,7 @@ from typing import Literal
 
 from asyncdup.archive.overwrite import Overwrite
 from asyncdup.archive.selection import Rule
-from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.options import BackendOptions
 from asyncdup.codecs import Encryption
 from asyncdup.errors import UsageError
 from asyncdup.formats.names import Prefixes

@@ -18,7 +18,8 @@ from asyncdup.archive.chains import Chain, Collection, collect
 from asyncdup.archive.selection import Selection
 from asyncdup.archive.walk import Walker
 from asyncdup.backends.base import Backend, ObjectInfo
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 from asyncdup.codecs import Codec, codec_for, make_codec
 from asyncdup.commands.control import control_socket
 from asyncdup.commands.options import Control, Options

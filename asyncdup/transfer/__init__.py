@@ -1,9 +1,10 @@
 """The engine: when bytes move. Knows backends by their interface and nothing of backups or formats."""
 
 from asyncdup.transfer.attempt import Attempt, current_attempt
-from asyncdup.transfer.engine import Engine, EngineStatistics, LaneStatistics, open_engine
+from asyncdup.transfer.engine import Engine, EngineStatistics, LaneStatistics
 from asyncdup.transfer.intervention import Intervention
 from asyncdup.transfer.lane import Gate, Lane
+from asyncdup.transfer.opening import open_engine
 from asyncdup.transfer.ops import Op
 from asyncdup.transfer.ordered import OrderedReader, ReadItem, ReadRequest, ReadResult, Writer
 from asyncdup.transfer.policy import RetryPolicy

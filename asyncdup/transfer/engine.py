@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import random
-import time
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 import anyio
@@ -21,13 +19,12 @@ from anyio.abc import TaskGroup
 from asyncdup.backends.base import Backend, Body, ObjectInfo, SupportsDropConnections, SupportsLocalFiles, SupportsWaitIdle
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.errors import Drained
-from asyncdup.events import EventHub, LimitChanged, Notice, SuspendDetected
+from asyncdup.events import EventHub, LimitChanged, SuspendDetected
 from asyncdup.transfer import verbs
-from asyncdup.transfer.adaptive import MOST, START
 from asyncdup.transfer.auto import Tuning
 from asyncdup.transfer.failure import Failure, sole
 from asyncdup.transfer.gate import State
-from asyncdup.transfer.intervention import FlagFile, Intervention, attend, earlier_cause
+from asyncdup.transfer.intervention import FlagFile, Intervention, attend
 from asyncdup.transfer.lane import Gate, Lane, Permit
 from asyncdup.transfer.limits import CLEANUP, Level, Memory, Room
 from asyncdup.transfer.ops import Call, OnStored, Op, Work
@@ -51,8 +48,6 @@ from asyncdup.transfer.suspend import watch
 
 T = TypeVar("T")
 
-DEFAULT_CONCURRENCY = 5
-MEMORY = 256 << 20  # bytes in flight over all lanes
 BACKLOG = 256  # ops of a lane that are accepted and not done: each is a task of a few KiB
 SPARE = 2  # files of the spool beside those in slots: one sealed, one being made (S4)
 SMALL = 64 << 20  # bytes: what is fetched whole into memory is no larger (manifests, P9)
@@ -83,6 +78,23 @@ class EngineStatistics:
     memory: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an engine is opened with; the arguments of ``open_engine``, settled."""
+
+    concurrency: int
+    auto: bool
+    most: int  # attempts at once of a lane that looks for its own number
+    policy: RetryPolicy
+    memory: int
+    intervention: Intervention
+    events: EventHub
+    rng: random.Random
+    asleep: Callable[[], float] | None
+    now: Callable[[], float]
+    spool_items: bool  # the spool's bound is a number of files that follows the concurrency
+
+
 class Engine:
     """Moves objects. Made by ``open_engine``.
 
@@ -93,7 +105,7 @@ class Engine:
         pacing: the rate limits.
     """
 
-    def __init__(self, tasks: TaskGroup, settings: _Settings, spool: Spool, flag: FlagFile | None) -> None:
+    def __init__(self, tasks: TaskGroup, settings: Settings, spool: Spool, flag: FlagFile | None) -> None:
         self.spool = spool
         self.events = settings.events
         self.concurrency = settings.concurrency
@@ -427,88 +439,8 @@ class Engine:
         return lambda call: call(plain[verb])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
-    concurrency: int
-    auto: bool
-    most: int  # attempts at once of a lane that looks for its own number
-    policy: RetryPolicy
-    memory: int
-    intervention: Intervention
-    events: EventHub
-    rng: random.Random
-    asleep: Callable[[], float] | None
-    now: Callable[[], float]
-    spool_items: bool  # the spool's bound is a number of files that follows the concurrency
-
-
 @asynccontextmanager
-async def open_engine(
-    *,
-    concurrency: int | Literal["auto"] | None = None,
-    most: int = MOST,
-    policy: RetryPolicy | None = None,
-    spool_dir: Path | None = None,
-    spool_bytes: int | None = None,
-    memory_bytes: int = MEMORY,
-    intervention: Intervention | None = None,
-    events: EventHub | None = None,
-    rng: random.Random | None = None,
-    asleep: Callable[[], float] | None = None,
-    upload_limit: str | None = None,
-    download_limit: str | None = None,
-    request_limit: float | None = None,
-    now: Callable[[], float] = time.time,  # noqa: TID251 - the default of the seam itself
-) -> AsyncGenerator[Engine, None]:
-    """An engine for the time of an ``async with`` block.
-
-    Leaving the block waits for all accepted ops and raises the failure of one that nobody asked about; leaving it by an exception other
-    than Drained cancels them.
-
-    Args:
-        concurrency: attempts at once per lane, default 5; 0: ops run inline; ``auto``: each lane looks for the best number (A1-A7).
-        most: attempts at once per lane with ``auto``.
-        spool_dir: folder for the spool's own folder, default: the system's for temporary files.
-        spool_bytes: bound of the spool; default: ``concurrency + 2`` files (S4).
-        memory_bytes: bytes in flight over all lanes (S3).
-        intervention: how the operator is told and may answer, in mode ``intervention``.
-        asleep: seconds that the machine has been suspended in all, as ``suspend.slept`` knows; None: not looked at (T6).
-        upload_limit, download_limit: as of ``Engine.set_rate``; ``request_limit``: attempts started a second, all lanes together.
-        now: the wall clock that timetables go by, seconds since the epoch.
-
-    Raises:
-        UsageError: a limit cannot be; the flag file is in the way or its folder cannot be written (N2).
-    """
-    auto = concurrency == "auto"
-    if concurrency == "auto":
-        concurrency = min(START, most)
-    if concurrency is not None and concurrency < 0:
-        raise ValueError(f"concurrency is {concurrency}, but 0 is the least")
-    slots = DEFAULT_CONCURRENCY if concurrency is None else concurrency
-    operator = intervention or Intervention()
-    settings = _Settings(
-        concurrency=slots,
-        auto=auto,
-        most=most,
-        policy=policy or RetryPolicy(),
-        memory=memory_bytes,
-        intervention=operator,
-        events=events or EventHub(wall=operator.now, clock=anyio.current_time),
-        rng=rng or random.Random(),
-        asleep=asleep,
-        now=now,
-        spool_items=spool_bytes is None,
-    )
-    flag = await _flag(settings)
-    room = Room("spool", items=None if spool_bytes is not None else slots + SPARE, size=spool_bytes, emit=settings.events.emit)
-    spool = await Spool.create(spool_dir, room, partial(_disk_gate, settings), settings.events.emit)
-    async with _running(settings, spool, flag) as engine:
-        engine.set_rate(upload=upload_limit, download=download_limit, requests=request_limit)
-        yield engine
-
-
-@asynccontextmanager
-async def _running(settings: _Settings, spool: Spool, flag: FlagFile | None) -> AsyncGenerator[Engine, None]:
+async def running(settings: Settings, spool: Spool, flag: FlagFile | None) -> AsyncGenerator[Engine, None]:
     """The task group that everything runs in. A group of one exception is unwrapped here, at the public edge."""
     failure: BaseException | None = None
     ended = "cancel"
@@ -533,26 +465,6 @@ async def _running(settings: _Settings, spool: Spool, flag: FlagFile | None) -> 
         await spool.aclose()
     if failure is not None:
         raise failure
-
-
-def _disk_gate(settings: _Settings, name: str) -> Gate:
-    """Of the disk under the spool (S11)."""
-    return Gate(settings.policy, limit=1, emit=settings.events.emit, rng=settings.rng, name=name)
-
-
-async def _flag(settings: _Settings) -> FlagFile | None:
-    """The flag file, checked; what an earlier run left is reported (G10)."""
-    path, emit = settings.intervention.flag, settings.events.emit
-    if path is None:
-        return None
-    if settings.policy.mode != "intervention":
-        emit(Notice(message=f"the flag {path} is not used in mode {settings.policy.mode}"))
-        return None
-    flag = FlagFile(path)
-    await flag.check()
-    if flag.earlier is not None:
-        emit(Notice(message=earlier_cause(flag.earlier)))
-    return flag
 
 
 def _slots(backend: Backend, wanted: int) -> int:

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import anyio
 
 from asyncdup.backends.bodies import FileBody
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 from benchmarks.backends.servers import BUCKET, KEY, REGION, SECRET, Missing, Places, find
 
 PIECE = 1 << 20

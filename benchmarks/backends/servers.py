@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from asyncdup.backends.s3_sign import Credentials, sign
+from asyncdup.backends.s3.sign import Credentials, sign
 
 KEY, SECRET, REGION, BUCKET = "benchkey", "benchsecretbenchsecret", "us-east-1", "bench"
 _UP = 30.0  # seconds that a server may take until it works

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from asyncdup.backends.s3_sign import Credentials, encode_path, sign
+from asyncdup.backends.s3.sign import Credentials, encode_path, sign
 from benchmarks.lab import SERVER, Lab
 from benchmarks.unplug.server import Missing
 

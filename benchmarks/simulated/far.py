@@ -18,7 +18,7 @@ from asyncdup.backends.bodies import BytesBody
 from asyncdup.errors import NotFound
 from asyncdup.testing.clock import VirtualLoop
 from asyncdup.testing.slow import SlowBackend
-from asyncdup.transfer.engine import open_engine
+from asyncdup.transfer.opening import open_engine
 
 T = TypeVar("T")
 

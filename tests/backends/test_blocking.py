@@ -16,7 +16,8 @@ import pytest
 from asyncdup.backends.base import ObjectInfo, SupportsWaitIdle
 from asyncdup.backends.blocking import BlockingAdapter, register_blocking
 from asyncdup.backends.bodies import BytesBody, FileBody
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 from asyncdup.backends.urls import Location
 from asyncdup.errors import (
     BackendError,

@@ -18,12 +18,13 @@ import anyio
 import psutil
 import pytest
 
-from asyncdup.backends import duplicity_find
 from asyncdup.backends.blocking import BlockingAdapter
 from asyncdup.backends.bodies import BytesBody
-from asyncdup.backends.duplicity import _HOST
-from asyncdup.backends.duplicity_find import find_python, interpreter_of
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.duplicity import find as duplicity_find
+from asyncdup.backends.duplicity.backend import _HOST
+from asyncdup.backends.duplicity.find import find_python, interpreter_of
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 from asyncdup.errors import AsyncdupError, NotFound, OperatorError, PermanentError, RetryableError, UsageError
 
 pytestmark = pytest.mark.realtime

@@ -17,9 +17,10 @@ known_classes: dict[str, Any] = pytest.importorskip("fsspec.registry")._registry
 
 from asyncdup.backends.base import Backend
 from asyncdup.backends.bodies import BytesBody, FileBody
-from asyncdup.backends.fsspec_backend import FsspecBackend
-from asyncdup.backends.fsspec_place import Place, place_of
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.fsspec.backend import FsspecBackend
+from asyncdup.backends.fsspec.place import Place, place_of
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 from asyncdup.backends.urls import parse_url
 from asyncdup.errors import AsyncdupError, BadRequest, IntegrityError, NotFound, OperatorError, RetryableError, UsageError
 from asyncdup.testing.conformance import CHECKS, Check

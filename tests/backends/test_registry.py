@@ -10,7 +10,8 @@ import pytest
 
 from asyncdup.backends.local import LocalBackend
 from asyncdup.backends.memory import MemoryBackend
-from asyncdup.backends.registry import BackendOptions, known_schemes, open_backend, register_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import known_schemes, open_backend, register_backend
 from asyncdup.backends.urls import Location, is_url, parse_url, redact
 from asyncdup.errors import UsageError
 

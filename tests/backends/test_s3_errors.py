@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 
 from asyncdup.backends.base import ObjectInfo, Part, Upload
-from asyncdup.backends.s3_errors import Refusal, read_retry_after, translate
-from asyncdup.backends.s3_proof import Proof
-from asyncdup.backends.s3_xml import (
+from asyncdup.backends.s3.errors import Refusal, read_retry_after, translate
+from asyncdup.backends.s3.proof import Proof
+from asyncdup.backends.s3.xml import (
     BadAnswer,
     Fault,
     is_fault,

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from asyncdup.backends.registry import BackendOptions, open_backend
-from asyncdup.backends.s3_access import Access
-from asyncdup.backends.s3_options import S3Options, amazon_host, read_options
-from asyncdup.backends.s3_sign import Credentials
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
+from asyncdup.backends.s3.access import Access
+from asyncdup.backends.s3.options import S3Options, amazon_host, read_options
+from asyncdup.backends.s3.sign import Credentials
 from asyncdup.backends.urls import parse_url
 from asyncdup.errors import OperatorError, UsageError
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncdup.backends.s3_sign import EMPTY, UNSIGNED, Credentials, encode_path, encode_query, sign
+from asyncdup.backends.s3.sign import EMPTY, UNSIGNED, Credentials, encode_path, encode_query, sign
 
 NOW = datetime(2013, 5, 24, tzinfo=UTC).timestamp()
 EXAMPLE = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")

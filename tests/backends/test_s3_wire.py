@@ -18,9 +18,9 @@ import pytest
 
 from asyncdup.backends.base import Part, SupportsDropConnections, SupportsParts, SupportsPutIfAbsent
 from asyncdup.backends.bodies import BytesBody, FileBody, PipedBody
-from asyncdup.backends.registry import BackendOptions
-from asyncdup.backends.s3 import S3Backend
-from asyncdup.backends.s3_options import read_options
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.s3.backend import S3Backend
+from asyncdup.backends.s3.options import read_options
 from asyncdup.backends.urls import parse_url
 from asyncdup.errors import IntegrityError, NotFound, OperatorError, Precondition, RetryableError
 

@@ -11,11 +11,11 @@ import anyio
 import pytest
 
 from asyncdup.backends.bodies import BytesBody
-from asyncdup.backends.sftp_connection import Connection, File
-from asyncdup.backends.sftp_dealer import Dealer, Handles
-from asyncdup.backends.sftp_download import Download
-from asyncdup.backends.sftp_packets import Attributes
-from asyncdup.backends.sftp_upload import Upload
+from asyncdup.backends.sftp.connection import Connection, File
+from asyncdup.backends.sftp.dealer import Dealer, Handles
+from asyncdup.backends.sftp.download import Download
+from asyncdup.backends.sftp.packets import Attributes
+from asyncdup.backends.sftp.upload import Upload
 from asyncdup.errors import BackendError, RetryableError
 
 BLOCK = 1 << 10
@@ -180,7 +180,7 @@ class Server:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Help is worth it from two blocks."""
-    for module in ("sftp_upload", "sftp_download"):
+    for module in ("sftp.upload", "sftp.download"):
         monkeypatch.setattr(f"asyncdup.backends.{module}._WORTH_HELP", 2 * BLOCK)
 
 

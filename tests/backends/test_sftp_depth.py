@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncdup.backends.sftp_depth import Depth
+from asyncdup.backends.sftp.depth import Depth
 
 BLOCK = 128 << 10
 MOST = 8 * BLOCK

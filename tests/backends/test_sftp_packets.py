@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncdup.backends import sftp_packets as wire
+from asyncdup.backends.sftp import packets as wire
 
 
 def packet(kind: int, body: bytes) -> bytes:

@@ -13,7 +13,8 @@ import pytest
 from asyncdup.backends.base import Backend, ObjectInfo, Part
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.memory import MemoryBackend, Store
-from asyncdup.backends.registry import BackendOptions, open_backend, register_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend, register_backend
 from asyncdup.cli.main import main
 from asyncdup.cli.report_backends import check_backend_json, check_backend_lines
 from asyncdup.commands.backends import ABILITIES, list_backends

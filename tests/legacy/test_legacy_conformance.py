@@ -12,7 +12,8 @@ import pytest
 from legacy.targets import Fixture, fsspec_file, fsspec_memory, fsspec_s3, fsspec_ssh, legacy_file, legacy_sftp, legacy_webdav
 
 from asyncdup.backends.base import Backend
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 from asyncdup.testing.conformance import CHECKS, Check
 
 pytestmark = [pytest.mark.realtime, pytest.mark.slow]

@@ -15,7 +15,7 @@ import anyio
 import pytest
 from legacy.targets import Fixture, fsspec_s3, fsspec_ssh, legacy_sftp, legacy_webdav
 
-from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.options import BackendOptions
 from asyncdup.commands.backup import backup
 from asyncdup.commands.options import Options
 from asyncdup.commands.restore import restore

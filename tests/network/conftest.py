@@ -20,8 +20,9 @@ import asyncssh
 import psutil
 import pytest
 
-from asyncdup.backends.registry import BackendOptions, open_backend
-from asyncdup.backends.sftp import SftpBackend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
+from asyncdup.backends.sftp.backend import SftpBackend
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ import anyio
 import pytest
 
 from asyncdup.backends.base import Backend
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 from asyncdup.transfer import Engine, Op, OrderedReader, ReadItem, ReadRequest, SpoolFile, open_engine
 from asyncdup.transfer.attempt import Attempt
 from asyncdup.transfer.download import Download

@@ -15,7 +15,8 @@ from moto.server import ThreadedMotoServer
 
 from asyncdup.backends.base import Backend
 from asyncdup.backends.bodies import BytesBody
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 from asyncdup.events import AttemptFinished, Event, EventHub, OpFailed
 from asyncdup.testing.proxy import losing_proxy
 from asyncdup.transfer import RetryPolicy, open_engine

@@ -12,7 +12,7 @@ from typing import TypeVar
 import anyio
 import pytest
 
-from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.options import BackendOptions
 from asyncdup.commands.backup import backup
 from asyncdup.commands.options import Control, Options
 from asyncdup.commands.restore import restore

@@ -16,7 +16,7 @@ import pytest
 
 from asyncdup.backends.base import ObjectInfo
 from asyncdup.backends.bodies import BytesBody
-from asyncdup.backends.sftp import SftpBackend
+from asyncdup.backends.sftp.backend import SftpBackend
 from asyncdup.errors import BadRequest, IntegrityError, NotFound, OperatorError, RetryableError
 
 pytestmark = pytest.mark.realtime

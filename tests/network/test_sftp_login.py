@@ -18,8 +18,9 @@ import asyncssh
 import pytest
 
 from asyncdup.backends.bodies import BytesBody
-from asyncdup.backends.registry import BackendOptions, open_backend
-from asyncdup.backends.sftp import SftpBackend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
+from asyncdup.backends.sftp.backend import SftpBackend
 from asyncdup.errors import OperatorError, RetryableError
 
 pytestmark = pytest.mark.realtime

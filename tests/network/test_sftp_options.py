@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncdup.backends.registry import BackendOptions, open_backend
-from asyncdup.backends.ssh_options import parse_ssh_options
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
+from asyncdup.backends.sftp.ssh_options import parse_ssh_options
 from asyncdup.errors import UsageError
 
 

@@ -10,9 +10,9 @@ from typing import cast
 import anyio
 import pytest
 
-from asyncdup.backends.sftp_connection import Connection
-from asyncdup.backends.ssh_pool import Pool, connections_for
-from asyncdup.backends.ssh_socket import tune
+from asyncdup.backends.sftp.connection import Connection
+from asyncdup.backends.sftp.ssh_pool import Pool, connections_for
+from asyncdup.backends.sftp.ssh_socket import tune
 from asyncdup.errors import OperatorError, PermanentError, RetryableError
 
 

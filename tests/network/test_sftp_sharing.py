@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from asyncdup.backends.bodies import BytesBody
-from asyncdup.backends.sftp import SftpBackend
+from asyncdup.backends.sftp.backend import SftpBackend
 from asyncdup.errors import NotFound
 
 pytestmark = pytest.mark.realtime

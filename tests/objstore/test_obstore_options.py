@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from asyncdup.backends.obstore_backend import ObstoreBackend, parse_connection_string
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 from asyncdup.errors import BadRequest, UsageError
 
 pytest.importorskip("obstore", reason="pip install obstore")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncdup.backends.rclone import RcloneBackend
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.rclone.backend import RcloneBackend
+from asyncdup.backends.registry import open_backend
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from asyncdup.backends.bodies import BytesBody
-from asyncdup.backends.rclone import RcloneBackend, _classify
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.rclone.backend import RcloneBackend, _classify
+from asyncdup.backends.registry import open_backend
 from asyncdup.errors import BadRequest, NotFound, OperatorError, RetryableError, UsageError
 
 

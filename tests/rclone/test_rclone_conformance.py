@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from asyncdup.backends.base import Backend
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 from asyncdup.testing.conformance import CHECKS, ConformanceError
 
 pytestmark = pytest.mark.realtime

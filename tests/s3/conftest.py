@@ -25,9 +25,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from asyncdup.backends.registry import BackendOptions, open_backend
-from asyncdup.backends.s3 import S3Backend
-from asyncdup.backends.s3_sign import Credentials, sign
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
+from asyncdup.backends.s3.backend import S3Backend
+from asyncdup.backends.s3.sign import Credentials, sign
 
 KEY, SECRET, REGION = "testkey", "testsecrettestsecret", "us-east-1"
 BUCKET = "backups"

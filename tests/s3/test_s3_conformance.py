@@ -12,7 +12,7 @@ import pytest
 
 from asyncdup.backends.base import Backend, ObjectInfo
 from asyncdup.backends.bodies import BytesBody
-from asyncdup.backends.s3 import S3Backend
+from asyncdup.backends.s3.backend import S3Backend
 from asyncdup.errors import NotFound, OperatorError, Unsupported
 from asyncdup.testing.conformance import CHECKS, Check
 from asyncdup.testing.httpfaults import Exchange, fault_proxy

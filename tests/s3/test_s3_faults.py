@@ -19,7 +19,7 @@ import pytest
 
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.registry import open_backend
-from asyncdup.backends.s3 import S3Backend
+from asyncdup.backends.s3.backend import S3Backend
 from asyncdup.errors import BadRequest, IntegrityError, NotFound, OperatorError, RetryableError
 from asyncdup.events import Event, EventHub, GateChanged, Reconciled, RetryScheduled
 from asyncdup.testing.httpfaults import (

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from asyncdup.backends.s3 import S3Backend
+from asyncdup.backends.s3.backend import S3Backend
 from asyncdup.testing.httpfaults import Exchange, FaultProxy, fault_proxy, passed
 from tests.s3.conftest import Place
 
@@ -23,7 +23,8 @@ PART = 5 << 20  # bytes
 _UPLOADER = f"""
 import asyncio, os, sys
 from asyncdup.backends.bodies import BytesBody
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 
 async def main():
     backend = open_backend(sys.argv[1], BackendOptions(environ=os.environ, settings={{"s3_endpoint_url": sys.argv[2]}}))

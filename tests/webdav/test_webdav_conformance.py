@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from asyncdup.backends.base import Backend
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 from asyncdup.testing.conformance import CHECKS, Check
 
 pytestmark = pytest.mark.realtime

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncdup.backends.http_errors import retry_after, status_error
-from asyncdup.backends.webdav_http import parse_headers
-from asyncdup.backends.webdav_login import Login, parse_challenges
-from asyncdup.backends.webdav_xml import Entry, MultiStatus
+from asyncdup.backends.http.errors import retry_after, status_error
+from asyncdup.backends.webdav.http import parse_headers
+from asyncdup.backends.webdav.login import Login, parse_challenges
+from asyncdup.backends.webdav.xml import Entry, MultiStatus
 from asyncdup.errors import BadRequest, FormatError, NotFound, OperatorError, Precondition, RetryableError, UsageError
 
 ANSWER = b"""<?xml version="1.0"?>

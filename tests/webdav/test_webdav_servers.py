@@ -13,7 +13,8 @@ from aiohttp import web
 
 from asyncdup.backends.base import Backend
 from asyncdup.backends.bodies import BytesBody
-from asyncdup.backends.registry import BackendOptions, open_backend
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import open_backend
 from asyncdup.errors import NotFound, OperatorError, RetryableError, UsageError
 
 pytestmark = pytest.mark.realtime

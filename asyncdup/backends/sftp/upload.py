@@ -9,9 +9,9 @@ from contextlib import suppress
 import anyio
 
 from asyncdup.backends.base import Body
-from asyncdup.backends.sftp_connection import CLEANUP_DEADLINE, Connection, File
-from asyncdup.backends.sftp_dealer import PATIENCE, Dealer, Handles
-from asyncdup.backends.sftp_packets import Attributes
+from asyncdup.backends.sftp.connection import CLEANUP_DEADLINE, Connection, File
+from asyncdup.backends.sftp.dealer import PATIENCE, Dealer, Handles
+from asyncdup.backends.sftp.packets import Attributes
 from asyncdup.errors import BackendError, IntegrityError, RetryableError, ungrouped
 
 _WORTH_HELP = 1 << 20  # bytes still to come, from which a round trip for another handle is worth it

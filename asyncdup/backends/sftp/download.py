@@ -9,8 +9,8 @@ from contextlib import suppress
 import anyio
 from anyio.abc import TaskGroup
 
-from asyncdup.backends.sftp_connection import Connection, File
-from asyncdup.backends.sftp_dealer import PATIENCE, Dealer, Handles
+from asyncdup.backends.sftp.connection import Connection, File
+from asyncdup.backends.sftp.dealer import PATIENCE, Dealer, Handles
 from asyncdup.errors import BackendError
 
 _CHUNK = 1 << 20  # bytes handed on at once, at most

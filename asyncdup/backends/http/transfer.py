@@ -12,8 +12,8 @@ import anyio
 import yarl
 
 from asyncdup.backends.base import Body
-from asyncdup.backends.http_errors import http_errors
-from asyncdup.backends.pieces import PIECE, Pieces, pump
+from asyncdup.backends.http.errors import http_errors
+from asyncdup.backends.http.pieces import PIECE, Pieces, pump
 from asyncdup.errors import RetryableError, ungrouped
 
 _ANSWER = 64 << 10  # bytes of an answer that are looked at

@@ -17,12 +17,12 @@ import anyio
 import yarl
 
 from asyncdup.backends.base import Body
-from asyncdup.backends.http_errors import http_errors, status_error
-from asyncdup.backends.http_transfer import Answer, lasting_socket, read_answer, send_body
-from asyncdup.backends.pieces import PIECE
-from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.http.errors import http_errors, status_error
+from asyncdup.backends.http.pieces import PIECE
+from asyncdup.backends.http.transfer import Answer, lasting_socket, read_answer, send_body
+from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.urls import Location
-from asyncdup.backends.webdav_login import Login
+from asyncdup.backends.webdav.login import Login
 from asyncdup.errors import BackendError, OperatorError, UsageError
 from asyncdup.threads import in_thread
 

@@ -14,14 +14,14 @@ from urllib.parse import unquote, urlsplit
 import anyio
 
 from asyncdup.backends.base import UNKNOWN_SIZE, Body, Capabilities, ObjectInfo
-from asyncdup.backends.http_errors import http_errors
-from asyncdup.backends.http_transfer import range_header, read_range
+from asyncdup.backends.http.errors import http_errors
+from asyncdup.backends.http.pieces import PIECE, nothing
+from asyncdup.backends.http.transfer import range_header, read_range
 from asyncdup.backends.names import check_name, temp_name
-from asyncdup.backends.pieces import PIECE, nothing
-from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.urls import Location
-from asyncdup.backends.webdav_http import Server, whole
-from asyncdup.backends.webdav_xml import PROPFIND, Entry, MultiStatus
+from asyncdup.backends.webdav.http import Server, whole
+from asyncdup.backends.webdav.xml import PROPFIND, Entry, MultiStatus
 from asyncdup.errors import BackendError, FormatError, NotFound, OperatorError, RetryableError, UsageError
 
 _CAPABILITIES = Capabilities(atomic_put=True, ranged_get=True, server_move=True)

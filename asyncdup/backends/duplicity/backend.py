@@ -1,7 +1,7 @@
 """Backend classes of an installed duplicity, ``duplicity+SCHEME://…``: one child process for each instance, behind the blocking interface.
 
 The class runs in the Python that duplicity is installed in, which is seldom ours. There a call that hangs can be killed, its settings are
-its own, and what it prints goes astray nowhere. The other end of the pipe is ``duplicity_host.py``.
+its own, and what it prints goes astray nowhere. The other end of the pipe is ``host.py``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from urllib.parse import quote
 
 from asyncdup.backends.base import UNKNOWN_SIZE, ObjectInfo
 from asyncdup.backends.blocking import BlockingAdapter
-from asyncdup.backends.duplicity_find import INSTALL, find_python
-from asyncdup.backends.registry import BackendOptions, known_schemes
+from asyncdup.backends.duplicity.find import INSTALL, find_python
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.registry import known_schemes
 from asyncdup.backends.urls import FOREIGN, Location, redact
 from asyncdup.errors import OperatorError, PermanentError, UsageError
 from asyncdup.threads import on_loop
 
-_HOST = Path(__file__).with_name("duplicity_host.py")
+_HOST = Path(__file__).with_name("host.py")
 _CLOSING = 3.0  # seconds for the class to say good-bye, and for its process to end
 _KEPT = 2000  # characters of what a process printed last, for the message about its death
 _OURS_ALONE = ("PASSPHRASE", "SIGN_PASSPHRASE")  # no backend has any business with them

@@ -20,12 +20,12 @@ from asyncdup.backends.base import Body, Capabilities, ObjectInfo, Part, PartLim
 from asyncdup.backends.bodies import CHUNK, SlicedBody
 from asyncdup.backends.checksums import crc32_of
 from asyncdup.backends.names import check_name
-from asyncdup.backends.registry import BackendOptions
-from asyncdup.backends.s3_access import Access
-from asyncdup.backends.s3_errors import Refusal, translate
-from asyncdup.backends.s3_options import S3Options, read_options
-from asyncdup.backends.s3_wire import Call, Spoiled, Wire
-from asyncdup.backends.s3_xml import (
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.s3.access import Access
+from asyncdup.backends.s3.errors import Refusal, translate
+from asyncdup.backends.s3.options import S3Options, read_options
+from asyncdup.backends.s3.wire import Call, Spoiled, Wire
+from asyncdup.backends.s3.xml import (
     BadAnswer,
     PartsPage,
     is_fault,

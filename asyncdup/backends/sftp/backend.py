@@ -1,8 +1,8 @@
 """The backend for ``sftp://`` and ``scp://``: objects are files of one folder on a server, moved over SFTP by asyncssh.
 
 A put goes to a temporary name in pipelined WRITEs, is made durable where the server offers it, and is renamed when every WRITE was answered
-(P5, P6). A get keeps READs in flight ahead of its reader. Blocks of both go over whichever connection has room (sftp_dealer). A connection is
-sftp_connection's, their number ssh_pool's, uploads and downloads have modules of their own.
+(P5, P6). A get keeps READs in flight ahead of its reader. Blocks of both go over whichever connection has room (``dealer``). A connection is
+``connection``'s, their number ``ssh_pool``'s; uploads and downloads have modules of their own.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import anyio
 
 from asyncdup.backends.base import UNKNOWN_SIZE, Body, Capabilities, ObjectInfo
 from asyncdup.backends.names import check_name, temp_name
-from asyncdup.backends.registry import BackendOptions
-from asyncdup.backends.sftp_connection import Connection, dial
-from asyncdup.backends.sftp_dealer import Dealer, Handles
-from asyncdup.backends.sftp_download import Download
-from asyncdup.backends.sftp_packets import Attributes
-from asyncdup.backends.sftp_upload import Upload
-from asyncdup.backends.ssh_options import Login, parse_ssh_options, quiet_asyncssh
-from asyncdup.backends.ssh_pool import Pool, connections_for
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.sftp.connection import Connection, dial
+from asyncdup.backends.sftp.dealer import Dealer, Handles
+from asyncdup.backends.sftp.download import Download
+from asyncdup.backends.sftp.packets import Attributes
+from asyncdup.backends.sftp.ssh_options import Login, parse_ssh_options, quiet_asyncssh
+from asyncdup.backends.sftp.ssh_pool import Pool, connections_for
+from asyncdup.backends.sftp.upload import Upload
 from asyncdup.backends.urls import Location
 from asyncdup.errors import NotFound, OperatorError, RetryableError, UsageError, ungrouped
 

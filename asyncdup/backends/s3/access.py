@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from asyncdup.backends.s3_options import DEFAULT_REGION, Addressing, S3Options, amazon_host, is_hostable
-from asyncdup.backends.s3_sign import Credentials
+from asyncdup.backends.s3.options import DEFAULT_REGION, Addressing, S3Options, amazon_host, is_hostable
+from asyncdup.backends.s3.sign import Credentials
 from asyncdup.errors import OperatorError, UsageError
 from asyncdup.threads import in_thread
 

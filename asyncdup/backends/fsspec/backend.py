@@ -15,9 +15,9 @@ from asyncdup.backends import legacy_calls
 from asyncdup.backends.base import Backend, Body, Capabilities, ObjectInfo
 from asyncdup.backends.blocking import BlockingAdapter, local_file
 from asyncdup.backends.bodies import CHUNK
-from asyncdup.backends.fsspec_place import Place, place_of, refusal
+from asyncdup.backends.fsspec.place import Place, place_of, refusal
 from asyncdup.backends.names import check_name
-from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.urls import Location
 from asyncdup.errors import BackendError, BadRequest, IntegrityError
 from asyncdup.threads import in_thread

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from asyncdup.backends.sftp_connection import Connection
+from asyncdup.backends.sftp.connection import Connection
 from asyncdup.errors import BackendError, OperatorError, PermanentError, RetryableError
 
 MAX_CONNECTIONS = 8  # a greedy pool takes its share from other traffic (performance, section 10.2)

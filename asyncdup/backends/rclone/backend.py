@@ -18,12 +18,12 @@ import anyio
 import yarl
 
 from asyncdup.backends.base import UNKNOWN_SIZE, Body, Capabilities, ObjectInfo
-from asyncdup.backends.http_errors import http_errors
-from asyncdup.backends.http_transfer import range_header, read_answer, read_range, send_body
+from asyncdup.backends.http.errors import http_errors
+from asyncdup.backends.http.pieces import nothing
+from asyncdup.backends.http.transfer import range_header, read_answer, read_range, send_body
 from asyncdup.backends.names import check_name, temp_name
-from asyncdup.backends.pieces import nothing
-from asyncdup.backends.rclone_daemon import Daemon
-from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.options import BackendOptions
+from asyncdup.backends.rclone.daemon import Daemon
 from asyncdup.backends.urls import Location
 from asyncdup.errors import BackendError, BadRequest, NotFound, OperatorError, RetryableError, UsageError
 from asyncdup.threads import in_thread

@@ -22,7 +22,7 @@ import aiohttp
 import anyio
 from anyio.abc import Process
 
-from asyncdup.backends.pieces import PIECE
+from asyncdup.backends.http.pieces import PIECE
 from asyncdup.errors import OperatorError, RetryableError, UsageError
 from asyncdup.threads import in_thread
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import anyio
 import asyncssh
 
-from asyncdup.backends import sftp_packets as wire
-from asyncdup.backends.sftp_depth import Depth
-from asyncdup.backends.sftp_packets import Attributes
-from asyncdup.backends.sftp_session import RECEIVE_WINDOW, Answer, Session
-from asyncdup.backends.ssh_errors import LOST, TRANSPORT, translate
-from asyncdup.backends.ssh_options import Login
-from asyncdup.backends.ssh_socket import tune
+from asyncdup.backends.sftp import packets as wire
+from asyncdup.backends.sftp.depth import Depth
+from asyncdup.backends.sftp.packets import Attributes
+from asyncdup.backends.sftp.session import RECEIVE_WINDOW, Answer, Session
+from asyncdup.backends.sftp.ssh_errors import LOST, TRANSPORT, translate
+from asyncdup.backends.sftp.ssh_options import Login
+from asyncdup.backends.sftp.ssh_socket import tune
 from asyncdup.errors import BackendError, NotFound, PermanentError, RetryableError
 
 CLEANUP_DEADLINE = 1.5  # seconds that tidying up after a cancelled or failed call may take; Ctrl-C ends within 2 (G9)

@@ -13,7 +13,7 @@ from typing import Any
 
 from asyncdup.backends.base import UNKNOWN_SIZE, ObjectInfo
 from asyncdup.backends.legacy_calls import is_name
-from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.urls import Location, redact
 from asyncdup.errors import BadRequest, NotFound, OperatorError, UsageError
 

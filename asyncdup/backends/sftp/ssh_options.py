@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 import asyncssh
 
-from asyncdup.backends.registry import BackendOptions
+from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.urls import Location
 from asyncdup.errors import OperatorError, UsageError
 from asyncdup.threads import in_thread

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import anyio
 import asyncssh
 
-from asyncdup.backends import sftp_packets as wire
+from asyncdup.backends.sftp import packets as wire
 
 RECEIVE_WINDOW = 16 << 20  # bytes that the server may send unasked for more; what is asked for is bounded by who asks
 

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 from asyncdup.backends import oserrors
-from asyncdup.backends.s3_xml import Fault
+from asyncdup.backends.s3.xml import Fault
 from asyncdup.errors import BackendError, BadRequest, NotFound, OperatorError, Precondition, RetryableError, Unsupported
 
 _THROTTLES = frozenset(

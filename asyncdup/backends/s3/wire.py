@@ -22,11 +22,11 @@ from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from asyncdup.backends.base import Body
-from asyncdup.backends.s3_access import Access
-from asyncdup.backends.s3_errors import EXPIRED, SKEWED, Refusal, read_retry_after, translate
-from asyncdup.backends.s3_proof import Proof
-from asyncdup.backends.s3_sign import EMPTY, UNSIGNED, encode_path, encode_query, sign
-from asyncdup.backends.s3_xml import Fault, read_fault
+from asyncdup.backends.s3.access import Access
+from asyncdup.backends.s3.errors import EXPIRED, SKEWED, Refusal, read_retry_after, translate
+from asyncdup.backends.s3.proof import Proof
+from asyncdup.backends.s3.sign import EMPTY, UNSIGNED, encode_path, encode_query, sign
+from asyncdup.backends.s3.xml import Fault, read_fault
 from asyncdup.errors import IntegrityError, RetryableError
 from asyncdup.threads import in_thread
 
@@ -88,7 +88,7 @@ class Wire:
         """The answer, if its status is accepted; its connection is used again if it was read to its end.
 
         Raises:
-            BackendError: as the table in ``s3_errors`` says, after one try to mend it: another region, a wrong clock, expired credentials.
+            BackendError: as the table in ``errors`` says, after one try to mend it: another region, a wrong clock, expired credentials.
         """
         answer = await self._answered(call)
         try:

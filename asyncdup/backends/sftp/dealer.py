@@ -11,7 +11,7 @@ from typing import Protocol
 
 from anyio.abc import TaskGroup
 
-from asyncdup.backends.sftp_connection import Connection, File
+from asyncdup.backends.sftp.connection import Connection, File
 from asyncdup.errors import BackendError
 
 PATIENCE = 2.0  # seconds after which a younger transfer comes first, once: it must not look as if it stalled (T1)

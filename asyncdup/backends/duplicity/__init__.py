@@ -1,0 +1,1 @@
+"""Any backend class of an installed duplicity, in a process of its own."""

@@ -1,0 +1,1 @@
+"""WebDAV over HTTP and HTTPS."""
