@@ -86,6 +86,7 @@ def bench_far(session: nox.Session, what: str) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The site, in build/site; a warning is an error."""
+    """The site, in build/site; a warning is an error. Its screens are drawn anew into build/screens: that they can be is a check of its own."""
     install(session, ".[docs]")
+    session.run("python", "scripts/screens.py", "build/screens")
     session.run("python", "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "build/site")
