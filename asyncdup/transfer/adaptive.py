@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 MOST: Final = 64  # transfers at once, whatever else allows (A7)
 START: Final = 4  # transfers at once that the search begins with (A2)
 FAR: Final = 0.1  # seconds of round trip from which on the search begins with twice as many (A2)
+AHEAD: Final = 2 << 20  # bytes: small objects, which are all round trips, are searched for from as many as hold so much together
 
 _WORTH: Final = 0.2  # share of a proportional gain that a change upwards has to bring (A2)
 _AS_GOOD: Final = 0.985  # of the goodput, that a change downwards may leave (A3)
@@ -81,6 +82,12 @@ class Controller:
         elif not window.held_up:
             rate = window.bytes / window.seconds
             self._phase(rate)
+        return self.limit
+
+    def found_small(self, size: int) -> int:
+        """Objects of ``size`` bytes are what is moved: the limit from now on. Only a search that has not judged anything yet begins with more."""
+        if self._phase == self._search and self._base is None:
+            self._move(max(self.limit, AHEAD // max(1, size)))
         return self.limit
 
     def throttled(self) -> int:

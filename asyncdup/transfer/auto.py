@@ -25,6 +25,7 @@ RTT_COUNTS: Final = 60.0  # seconds that a round trip is remembered for (A1)
 
 _WAYS: Final[dict[str, Way]] = {"get": "down", "put": "up", "put_if_absent": "up", "part": "up"}
 _CHUNKS: Final = 4  # that a window must have of each transfer: bytes are seen a chunk at a time, and with fewer their number is chance
+_SAMPLE: Final = 4  # objects whose sizes tell of the others
 _SMALL: Final = ("stat", "list", "delete")  # one request, so they last about a round trip
 
 
@@ -86,6 +87,7 @@ class Tuner:
         self._slowest = 0.0  # seconds between two signs of life of an op, at most, in this window
         self._rtts: deque[tuple[float, float]] = deque()  # when seen, seconds
         self._bytes: dict[Way, int] = {"up": 0, "down": 0}
+        self._sizes: list[int] = []  # bytes of the first objects that were moved
         self._limited: set[int] = set()  # ops that wait at a rate limit
         self._was_limited = False
 
@@ -95,6 +97,7 @@ class Tuner:
         self.on = True
         self._scope = anyio.CancelScope()
         self._controllers.clear()
+        self._sizes.clear()
         tasks.start_soon(self._run, self._scope)
 
     def stop(self) -> None:
@@ -118,14 +121,26 @@ class Tuner:
             self._running[event.op] = event.verb, anyio.current_time(), False
         elif isinstance(event, AttemptFinished):
             self._running.pop(event.op, None)
-            if event.verb in _SMALL and event.outcome == "ok":
-                self._saw_round_trip(event.seconds)
+            if event.outcome == "ok":
+                self._finished(event)
         elif isinstance(event, RetryScheduled):
             if self.on and event.error_class == "throttle":
                 self._apply(self._controller(_WAYS.get(event.verb, self._way)), "auto: throttled", throttled=True)
         elif isinstance(event, (Blocked, Unblocked)) and event.what == "rate":
             self._was_limited = True
             (self._limited.add if isinstance(event, Blocked) else self._limited.discard)(event.op)
+
+    def _finished(self, event: AttemptFinished) -> None:
+        if event.verb in _SMALL:
+            self._saw_round_trip(event.seconds)
+        elif (
+            event.verb in _WAYS and len(self._sizes) < _SAMPLE and self._gate.waiting
+        ):  # with nobody waiting more slots would be empty ones (A6)
+            self._sizes.append(event.bytes)
+            if self.on and len(self._sizes) == _SAMPLE:
+                controller = self._controller(_WAYS[event.verb])
+                controller.found_small(max(self._sizes))
+                self._apply(controller, "auto: small objects")
 
     def _progressed(self, op: int, count: int) -> None:
         now = anyio.current_time()
@@ -171,7 +186,7 @@ class Tuner:
             running += self._gate.running
             free = free and self._gate.state is State.RUNNING and not self._gate.paused
         if self._gate.limit != limit:
-            return  # a throttle has cut it meanwhile: the window shows neither limit
+            return  # changed meanwhile, by a throttle or for small objects: the window shows neither limit
         way: Way = "down" if self._bytes["down"] > self._bytes["up"] else "up" if self._bytes["up"] else self._way
         late = sorted(lags)[int(0.95 * (len(lags) - 1))] > LAG
         held_up = running < len(lags) * limit / 2 or not free or late or self._was_limited

@@ -177,6 +177,18 @@ def test_it_begins_with_more_where_it_is_far() -> None:
     assert (Controller(rtt=0.099).limit, Controller(rtt=0.1).limit) == (4, 8)
 
 
+def test_small_objects_are_searched_for_from_more_before_anything_was_judged() -> None:
+    """A2: two MiB together, within the bounds; later the search knows better."""
+    assert [Controller().found_small(size) for size in (64 << 10, 1 << 10, 1 << 20, 0)] == [32, 64, 4, 64]
+    assert Controller(most=10).found_small(64 << 10) == 10
+
+    controller = Controller()
+    for _ in range(2):
+        controller.judge(Window(1.0, 1000))
+    before = controller.limit
+    assert controller.found_small(1000) == before
+
+
 def test_a_few_fewer_are_kept_if_nothing_is_lost_and_a_few_more_if_they_gain() -> None:
     """A3: from sixteen, where eleven are enough, down to twelve, and not to nine; when there is more to be had, up again."""
     driver = Driver(11.0)

@@ -77,6 +77,24 @@ async def test_a1_auto_moves_nine_tenths_of_what_the_best_fixed_number_does(link
     assert all(event.why for event in log.of(LimitChanged))
 
 
+@pytest.mark.parametrize("down", [False, True], ids=["up", "down"])
+async def test_a2_small_objects_are_many_at_once_from_the_beginning(down: bool, log) -> None:
+    """500 of 64 KiB at 100 ms: a search from 8 would still be under way when they are through."""
+    backend = SlowBackend(MemoryBackend(), latency=0.1)
+    names = [f"{number:03}" for number in range(500)]
+    for name in names if down else ():
+        await backend.inner.put(name, Pieces(64 << 10))
+
+    begin = anyio.current_time()
+    async with open_engine(concurrency="auto", events=log.hub) as engine:
+        lane = engine.lane(backend)
+        async with anyio.create_task_group() as tasks:
+            for name in names:
+                tasks.start_soon(engine.run, lane, "get" if down else "put", name, None if down else Pieces(64 << 10))
+    assert anyio.current_time() - begin < 0.1 * (500 / 32 + 6)
+    assert log.of(LimitChanged)[1].why == "auto: small objects"
+
+
 async def test_a6_a_slow_producer_proves_nothing(log) -> None:
     """One object a second: in flight is never half of the limit, so it stays."""
     async with open_engine(concurrency="auto", events=log.hub) as engine:
