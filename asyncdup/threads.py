@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -21,6 +22,7 @@ MAX_THREADS = 64
 
 _LIMITER_NAME = "_asyncdup_thread_limiter"
 _POOL_NAME = "_asyncdup_thread_pool"
+_END_NAME = "_asyncdup_thread_pool_end"
 
 _home = threading.local()  # ``token``: the loop that a thread of our own pool works for, which anyio cannot know
 
@@ -90,14 +92,28 @@ def start_in_thread(fn: Callable[..., T], *args: Any) -> asyncio.Future[T]:
     loop = asyncio.get_running_loop()
     pool: ThreadPoolExecutor | None = getattr(loop, _POOL_NAME, None)
     if pool is None:
-        pool = ThreadPoolExecutor(MAX_THREADS, "asyncdup")  # its threads end with the loop that holds it
+        pool = ThreadPoolExecutor(MAX_THREADS, "asyncdup")
         setattr(loop, _POOL_NAME, pool)
+        setattr(loop, _END_NAME, end := _at_end_of_loop(pool))
+        with suppress(StopIteration):
+            end.asend(None).send(None)
     return loop.run_in_executor(pool, _with_home, current_token(), fn, args)
+
+
+async def _at_end_of_loop(pool: ThreadPoolExecutor) -> AsyncGenerator[None, None]:
+    """What is left open when a loop ends is closed (``shutdown_asyncgens``), which nothing else in asyncio tells us of: the threads end, too."""
+    try:
+        yield
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _with_home(token: EventLoopToken, fn: Callable[..., T], args: tuple[Any, ...]) -> T:
     _home.token = token
-    return fn(*args)
+    try:
+        return fn(*args)
+    finally:
+        del _home.token  # it holds the loop, which holds the pool, which would hold this thread for ever
 
 
 async def thread_result(call: asyncio.Future[T]) -> T:

@@ -148,3 +148,17 @@ async def test_a_thread_may_call_the_loop() -> None:
 
     assert await in_thread(lambda: on_loop(threading.get_ident)) == me
     assert on_loop(threading.get_ident) == me
+
+
+def test_no_thread_outlives_its_loop() -> None:
+    """An application may run many loops, one after the other; a thread that holds its loop would stay, and the loop with it."""
+
+    async def work() -> None:
+        assert await thread_result(start_in_thread(on_loop, int, "1")) == 1
+
+    before = threading.active_count()
+    for _ in range(20):
+        asyncio.run(work())
+    for thread in [thread for thread in threading.enumerate() if thread.name.startswith("asyncdup")]:
+        thread.join(10)
+    assert threading.active_count() <= before
