@@ -17,6 +17,7 @@ class BackendOptions:
     Attributes:
         timeout: seconds without progress after which a call is given up (T3).
         concurrency: how many calls the engine will make at once, as a hint for sizing connections; None = not known.
+        expected: how many it will make at once soon after the first one, which is what connections may be dialled for ahead; None = ``concurrency``.
         ssh_options: as given to ``ssh`` (``-oPort=22``, ``-i FILE``), in order.
         known_hosts: file with the host keys to trust; None = the usual ones.
         password: given apart from the URL.
@@ -29,6 +30,7 @@ class BackendOptions:
 
     timeout: float = 60.0
     concurrency: int | None = None
+    expected: int | None = None
     ssh_options: tuple[str, ...] = ()
     known_hosts: Path | None = None
     password: str | None = field(default=None, repr=False)

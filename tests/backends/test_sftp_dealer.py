@@ -34,6 +34,7 @@ class FakeConnection:
         self.place = "sftp://fake"
         self.block, self.window = BLOCK, WINDOW
         self.unanswered = self.most_unanswered = self.carried = self.opened = self.closed = 0
+        self.never_closes = False
         self.one_file_system = True
         self.lost = self.stuck = False
         self.refuses: BackendError | None = None
@@ -76,8 +77,9 @@ class FakeConnection:
 
         self._enqueue(size, finish)
 
-    def ask_sync(self, file: File) -> None:
+    def ask_sync(self, file: File) -> str | None:
         self._server.synced_at = len(self._server.written)
+        return "sync" if self._server.says_it_can_sync else None
 
     def ask_status(self, file: File) -> anyio.Event:
         answered = anyio.Event()
@@ -88,7 +90,10 @@ class FakeConnection:
         self.closed += 1
         return "close"
 
-    async def succeeded(self, answer: object, doing: str) -> None: ...
+    async def succeeded(self, answer: object, doing: str) -> bool:
+        if answer == "close" and self.never_closes:
+            await anyio.sleep_forever()
+        return answer is not None and self._server.can_sync
 
     async def status_of(self, answer: anyio.Event) -> Attributes:
         await answer.wait()
@@ -133,7 +138,8 @@ class Server:
         self.most = most  # bytes that a READ gives
         self.written: list[int] = []
         self.asked: list[int] = []
-        self.synced_at = 0
+        self.says_it_can_sync = self.can_sync = True
+        self.can_sync = True
         self.connections = [FakeConnection(self, pace) for pace in paces]
         self.dealer = Dealer(lambda: cast("list[Connection]", [each for each in self.connections if not each.lost]))
         for connection in self.connections:
@@ -156,7 +162,7 @@ class Server:
         return cast(Connection, self.connections[number])
 
     async def put(self, data: bytes, *, home: int = 0) -> Upload:
-        upload = Upload(self.dealer, self.home(home), b"temp")
+        upload = Upload(self.dealer, self.home(home), b"temp", on_progress=lambda left: None)
         await upload.create()
         await upload.send(BytesBody(data))
         return upload
@@ -233,7 +239,7 @@ async def test_uploads_end_one_after_the_other_and_no_younger_one_is_forgotten()
 
     async def put(number: int) -> None:
         body = Watched(marked(400 * BLOCK))
-        upload = Upload(server.dealer, server.home(number), b"temp")
+        upload = Upload(server.dealer, server.home(number), b"temp", on_progress=lambda left: None)
         await upload.create()
         await upload.send(body)
         ends[number], waits[number] = anyio.current_time(), body.longest
@@ -405,3 +411,18 @@ async def test_a_cancelled_upload_asks_for_nothing_more() -> None:
 
     assert len(server.written) == sent < 150
     assert [connection.unanswered for connection in server.connections] == [0, 0]
+
+
+@pytest.mark.parametrize(("says_it_can_sync", "can_sync"), [(True, True), (True, False), (False, False)])
+async def test_a_helper_that_does_not_answer_its_close_holds_up_only_what_was_not_synced(says_it_can_sync: bool, can_sync: bool) -> None:
+    """P6: an fsync is of the file and not of a handle, so after one the CLOSE of another handle tells nothing more."""
+    server = Server(0.1, 0.1)
+    server.says_it_can_sync, server.can_sync = says_it_can_sync, can_sync
+    server.connections[1].never_closes = True
+    data = bytes(20 * BLOCK)
+    async with server.running():
+        with anyio.move_on_after(60) as scope:
+            await server.put(data)
+
+    assert server.connections[1].carried
+    assert scope.cancelled_caught is not can_sync

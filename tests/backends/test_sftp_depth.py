@@ -25,7 +25,7 @@ def test_a_connection_is_kept_busy_and_no_answer_waits_long(rate: float, rtt: fl
 
     assert blocks >= min(8, rate * rtt, 2)
     assert blocks >= min(8, 1.5 * rate * rtt)
-    assert blocks / rate <= max(2.6 * (rtt + 1 / rate) + 0.02 + 1 / rate, 2 / rate)
+    assert blocks / rate <= max(1.5 * (rtt + 1 / rate) + 0.02 + 1 / rate, 2 / rate)
 
 
 def test_a_fast_connection_has_the_most() -> None:
@@ -46,3 +46,11 @@ def test_the_last_small_block_says_nothing() -> None:
     depth.answered(BLOCK, 0.2, block=BLOCK)
 
     assert depth.bytes >= before
+
+
+@pytest.mark.parametrize(("window", "blocks"), [(14 << 10, 1), (170 << 10, 3), (300 << 10, 5), (5 << 20, 8)])
+def test_what_is_sent_follows_the_congestion_window(window: int, blocks: int) -> None:
+    depth = settle(1000, 0.1)
+    depth.may_send(window)
+
+    assert depth.bytes // BLOCK == blocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import cast
@@ -10,9 +11,11 @@ from typing import cast
 import anyio
 import pytest
 
+from asyncdup.backends.base import LinkSigns
 from asyncdup.backends.sftp.connection import Connection
 from asyncdup.backends.sftp.ssh_pool import Pool, connections_for
 from asyncdup.backends.sftp.ssh_socket import tune
+from asyncdup.backends.tcp import read_signs
 from asyncdup.errors import OperatorError, PermanentError, RetryableError
 
 
@@ -22,6 +25,11 @@ class FakeConnection:
         self.unanswered = 0
         self.lost = False
         self.ended = False
+        self.losing = False
+
+    def signs(self) -> LinkSigns:
+        """The more packets are lost the later it is, if ``losing``."""
+        return LinkSigns(window=100_000, rtt=0.1, least_rtt=0.1, sent_again=int(10 * anyio.current_time()) if self.losing else 0)
 
     def give_up(self) -> None:
         self.lost = True
@@ -40,6 +48,7 @@ class Dialler:
         self.dialled = 0
         self.at_once = 0
         self.most_at_once = 0
+        self.takes = 1.0  # seconds
         self.made: list[FakeConnection] = []
         self._refuse = refuse
 
@@ -49,7 +58,7 @@ class Dialler:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            await anyio.sleep(1)
+            await anyio.sleep(self.takes)
         finally:
             self.at_once -= 1
         error = self._refuse(number)
@@ -235,6 +244,70 @@ async def test_t6_dropped_connections_are_not_dealt_out_again() -> None:
     assert pool.statistics().connections == 1
 
 
+async def send_for(pool: Pool, seconds: float, *, left: int = 1 << 30) -> None:
+    async with pool.acquire(), pool.growing() as look:
+        for _ in range(round(seconds / 0.1)):
+            look(left)
+            await anyio.sleep(0.1)
+
+
+async def lossy_pool(dialler: Dialler, *, limit: int = 8) -> Pool:
+    pool = Pool(dialler, limit=limit)
+    await use_at_once(pool, limit)
+    for connection in dialler.made:
+        connection.losing = True
+    return pool
+
+
+async def test_where_packets_are_lost_eight_more_are_dialled_at_a_time_up_to_thirty_two() -> None:
+    """performance, section 10.2."""
+    dialler = Dialler()
+    pool = await lossy_pool(dialler)
+    await send_for(pool, 1.8)
+    assert (pool.statistics().connections, dialler.most_at_once) == (16, 8)
+    await send_for(pool, 20)
+
+    assert (pool.statistics().connections, dialler.most_at_once) == (32, 8)
+
+
+async def test_without_loss_or_with_little_left_no_more_are_dialled() -> None:
+    dialler = Dialler()
+    pool = Pool(dialler, limit=8)
+    await use_at_once(pool, 8)
+    await send_for(pool, 20)
+    for connection in dialler.made:
+        connection.losing = True
+    await send_for(pool, 20, left=1000)
+
+    assert pool.statistics().connections == 8
+
+
+async def test_one_connection_that_was_asked_for_stays_one() -> None:
+    dialler = Dialler()
+    await send_for(await lossy_pool(dialler, limit=1), 20)
+
+    assert dialler.dialled == 1
+
+
+async def test_more_that_are_refused_end_the_growth_and_fail_nothing() -> None:
+    dialler = Dialler(lambda number: refused() if number > 10 else None)
+    pool = await lossy_pool(dialler)
+    await send_for(pool, 20)
+
+    assert (pool.statistics().connections, dialler.dialled) == (10, 16)
+
+
+async def test_an_upload_that_is_done_waits_two_seconds_at_most_for_more_connections() -> None:
+    dialler = Dialler()
+    pool = await lossy_pool(dialler)
+    began = anyio.current_time()
+    dialler.takes = 60.0
+    await send_for(pool, 1.5)
+
+    assert dialler.dialled == 16
+    assert anyio.current_time() - began == pytest.approx(3.5)
+
+
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the platform has no such option")
 def test_t4_a_peer_that_is_gone_is_noticed_by_the_kernel() -> None:
     with socket.socket() as tcp:
@@ -243,6 +316,14 @@ def test_t4_a_peer_that_is_gone_is_noticed_by_the_kernel() -> None:
         told = [tcp.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in OPTIONS]
 
     assert told == [60_000, 15, 15, 4]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux paces when it is told a highest rate")
+def test_the_kernel_spreads_what_it_sends_and_no_rate_is_limited() -> None:
+    with socket.socket() as tcp:
+        tune(tcp, 60.0)
+
+        assert tcp.getsockopt(socket.SOL_SOCKET, 47) == (1 << 31) - 1  # SO_MAX_PACING_RATE
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="the platform has no such option")
@@ -261,6 +342,22 @@ def test_what_is_no_tcp_socket_is_left_alone() -> None:
     tune(None, 60.0)
     with socket.socket(socket.AF_UNIX) as unix:
         tune(unix, 60.0, congestion="reno")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the layout is Linux's")
+def test_what_the_kernel_knows_of_a_path() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as tcp:
+        path = read_signs(tcp)
+
+    assert path is not None
+    assert path.window >= 500
+    assert 0 < path.least_rtt <= path.rtt < 5
+    assert path.sent_again == 0
+
+
+def test_of_what_is_no_tcp_socket_no_path_is_known() -> None:
+    with socket.socket(socket.AF_UNIX) as unix:
+        assert (read_signs(unix), read_signs(None)) == (None, None)
 
 
 OPTIONS = ("TCP_USER_TIMEOUT", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")

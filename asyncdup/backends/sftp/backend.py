@@ -14,7 +14,7 @@ from functools import partial
 
 import anyio
 
-from asyncdup.backends.base import UNKNOWN_SIZE, Body, Capabilities, ObjectInfo
+from asyncdup.backends.base import UNKNOWN_SIZE, Body, Capabilities, LinkSigns, ObjectInfo
 from asyncdup.backends.names import check_name, temp_name
 from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.sftp.connection import Connection, dial
@@ -58,8 +58,8 @@ class SftpBackend:
 
         self.pool = Pool(connect, limit=limit)
         self._dealer = Dealer(self.pool.connections)
-        # Who says how many calls there will be is about to make them; the others are dialled for while the first listing is on its way.
-        self._dial_ahead = options.concurrency is not None and limit > 1
+        # Calls that are about to come find their connections: these are dialled while the first listing is on its way.
+        self._dial_ahead = min(limit, options.expected or options.concurrency or 1)
 
     @property
     def description(self) -> str:
@@ -80,10 +80,10 @@ class SftpBackend:
     @asynccontextmanager
     async def list(self, prefix: str = "") -> AsyncGenerator[AsyncIterator[ObjectInfo], None]:
         """Files, and links to files, whose name begins with ``prefix``. No connection is held while they are looked at."""
-        if self._dial_ahead:
-            self._dial_ahead = False
+        ahead, self._dial_ahead = self._dial_ahead, 1
+        if ahead > 1:
             with ungrouped():
-                async with self.pool.dialling_ahead():
+                async with self.pool.dialling_ahead(ahead):
                     infos = await self._listed(prefix)
         else:
             infos = await self._listed(prefix)
@@ -128,23 +128,9 @@ class SftpBackend:
             IntegrityError: the body gave fewer or more bytes than its size.
         """
         path = self._path(name)
-        async with self.pool.acquire() as connection:
-            upload = Upload(self._dealer, connection, self._path(temp_name()))
-            try:
-                await self._create(upload)
-                status = await upload.send(body)
-                await connection.rename(upload.path, path)
-            except RetryableError as error:
-                try:
-                    failure = await self._explained(error, upload)
-                finally:
-                    await upload.abandon()
-                if failure is error:
-                    raise
-                raise failure from error.__cause__
-            except BaseException:
-                await upload.abandon()
-                raise
+        with ungrouped():
+            async with self.pool.acquire() as connection, self.pool.growing() as look:
+                status = await self._store(Upload(self._dealer, connection, self._path(temp_name()), on_progress=look), body, path)
         return _info(name, status)
 
     async def delete(self, name: str) -> None:
@@ -161,6 +147,10 @@ class SftpBackend:
         async with self.pool.acquire(brief=True) as connection:
             with _ambiguous_if_lost(connection):
                 await connection.rename(old, new)
+
+    def link_signs(self) -> Sequence[LinkSigns]:
+        """As the protocol says."""
+        return self.pool.signs()
 
     def drop_connections(self) -> None:
         """As the protocol says."""
@@ -195,6 +185,24 @@ class SftpBackend:
             with suppress(NotFound):
                 infos.append(await self.stat(name))
         return infos
+
+    async def _store(self, upload: Upload, body: Body, path: bytes) -> Attributes:
+        try:
+            await self._create(upload)
+            status = await upload.send(body)
+            await upload.home.rename(upload.path, path)
+        except RetryableError as error:
+            try:
+                failure = await self._explained(error, upload)
+            finally:
+                await upload.abandon()
+            if failure is error:
+                raise
+            raise failure from error.__cause__
+        except BaseException:
+            await upload.abandon()
+            raise
+        return status
 
     async def _create(self, upload: Upload) -> None:
         try:

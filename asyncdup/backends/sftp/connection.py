@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import anyio
 import asyncssh
 
+from asyncdup.backends.base import LinkSigns
 from asyncdup.backends.sftp import packets as wire
 from asyncdup.backends.sftp.depth import Depth
 from asyncdup.backends.sftp.packets import Attributes
@@ -17,6 +18,7 @@ from asyncdup.backends.sftp.session import RECEIVE_WINDOW, Answer, Session
 from asyncdup.backends.sftp.ssh_errors import LOST, TRANSPORT, translate
 from asyncdup.backends.sftp.ssh_options import Login
 from asyncdup.backends.sftp.ssh_socket import tune
+from asyncdup.backends.tcp import read_signs
 from asyncdup.errors import BackendError, NotFound, PermanentError, RetryableError
 
 CLEANUP_DEADLINE = 1.5  # seconds that tidying up after a cancelled or failed call may take; Ctrl-C ends within 2 (G9)
@@ -84,6 +86,10 @@ class Connection:
         """Use it no more: it does not answer."""
         self._gone = True
 
+    def signs(self) -> LinkSigns | None:
+        """What is known of the way to the server now."""
+        return read_signs(self.ssh.get_extra_info("socket"))
+
     def has_room(self, size: int) -> bool:
         """Whether ``size`` more bytes may be asked for or sent."""
         return not self.unanswered or self.unanswered + size <= self._depth.bytes
@@ -111,7 +117,11 @@ class Connection:
         def answered(answer: Answer) -> None:
             error = self._failure(lambda: answer.expect(wire.STATUS), "cannot write")
             done(error)
-            self._depth.answered(len(block), anyio.current_time() - sent, block=self.block)
+            signs = self.signs()
+            if signs is not None:
+                self._depth.may_send(signs.window)
+            else:
+                self._depth.answered(len(block), anyio.current_time() - sent, block=self.block)
             self.release(len(block))
 
         sent = anyio.current_time()
@@ -154,13 +164,17 @@ class Connection:
         with self._translated("cannot close"):
             return self._sftp.send(wire.CLOSE, wire.text(file.handle))
 
-    async def succeeded(self, answer: Answer | None, doing: str) -> None:
-        """Wait for an answer that is no more than "OK". None, and what the server does not know after all, is success, too."""
+    async def succeeded(self, answer: Answer | None, doing: str) -> bool:
+        """Wait for an answer that is no more than "OK". False, and no error: nothing was asked, or the server does not know it after all."""
         if answer is None:
-            return
+            return False
         await answer.wait()
-        with self._translated(doing), contextlib.suppress(asyncssh.SFTPOpUnsupported):
-            answer.expect(wire.STATUS)
+        with self._translated(doing):
+            try:
+                answer.expect(wire.STATUS)
+            except asyncssh.SFTPOpUnsupported:
+                return False
+        return True
 
     async def status_of(self, answer: Answer) -> Attributes:
         """Wait for size and times."""

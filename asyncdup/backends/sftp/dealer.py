@@ -30,6 +30,11 @@ class Source(Protocol):
         """Bytes that it holds, or will when they come, and has not handed on."""
         ...
 
+    @property
+    def left(self) -> int:
+        """Bytes that it has still to send."""
+        ...
+
     def comes_first(self, connection: Connection) -> bool:
         """Whether room on ``connection`` is to be offered to it before others, whatever their age."""
         ...
@@ -89,6 +94,10 @@ class Dealer:
             return True
         most = window * max(1, len(self.connections()))
         return wanted <= most and size + sum(each.ahead for each in self._sources) <= 2 * most
+
+    def left(self) -> int:
+        """Bytes that all have still to send, as far as is known."""
+        return sum(source.left for source in self._sources)
 
     def count(self, size: int) -> None:
         """``size`` bytes were asked for."""

@@ -26,6 +26,8 @@ class Download:
     ``ahead``: bytes of blocks asked for and not handed on.
     """
 
+    left = 0  # of an upload
+
     def __init__(self, dealer: Dealer, handles: Handles, tasks: TaskGroup, start: int, end: int | None) -> None:
         self.handles = handles
         self.ahead = 0

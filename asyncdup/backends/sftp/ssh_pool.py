@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 import anyio
 
+from asyncdup.backends.base import LinkSigns
 from asyncdup.backends.sftp.connection import Connection
+from asyncdup.backends.sftp.growth import Growth
 from asyncdup.errors import BackendError, OperatorError, PermanentError, RetryableError
 
 MAX_CONNECTIONS = 8  # a greedy pool takes its share from other traffic (performance, section 10.2)
+_MOST_GROWN = 4  # times as many, where packets are lost
 MAX_DIALLING = 8  # sshd's MaxStartups is 10:30:100: from the tenth that has not logged in yet, refusals begin
 _CEILING_RETRY = 60.0  # seconds after which a lowered ceiling is tried one higher
+_GROWING_PATIENCE = 2.0  # seconds that an upload's slot may wait for more connections when the upload is done
 _LEAST_PATIENCE = 0.05  # seconds that dialling ahead may go on when the call that began it is done
 
 
@@ -45,6 +49,8 @@ class Pool:
         self._dial = dial
         self._limit = limit
         self._ceiling = limit
+        self._most = _MOST_GROWN * limit if limit > 1 else limit
+        self._growth = Growth()
         self._lowered_at = 0.0
         self._connections: list[Connection] = []
         self._dialling = 0
@@ -65,18 +71,38 @@ class Pool:
         """Those that are logged in."""
         return [connection for connection in self._connections if not connection.lost]
 
+    def signs(self) -> Sequence[LinkSigns]:
+        """What is known of the way to the server, by each connection that can tell."""
+        return [signs for connection in self.connections() if (signs := connection.signs()) is not None]
+
     @asynccontextmanager
-    async def dialling_ahead(self) -> AsyncGenerator[None, None]:
-        """Dial all that the limit allows while the block runs, and for as long again: a set-up takes many round trips, all of them the same time.
+    async def dialling_ahead(self, upto: int = MAX_CONNECTIONS) -> AsyncGenerator[None, None]:
+        """Dial ``upto`` connections, as the limit allows, while the block runs, and for as long again: a set-up takes many round trips, all of
+        them the same time.
 
         What is refused is no error here; what is not there by then is given up.
         """
         began = anyio.current_time()
         async with anyio.create_task_group() as tasks:
-            for _ in range(self._limit - len(self._connections) - self._dialling - 1):
+            for _ in range(min(upto, self._limit) - len(self._connections) - self._dialling - 1):
                 tasks.start_soon(self._dial_ahead)
             yield
             tasks.cancel_scope.deadline = anyio.current_time() + max(_LEAST_PATIENCE, anyio.current_time() - began)
+
+    @asynccontextmanager
+    async def growing(self) -> AsyncGenerator[Callable[[int], None], None]:
+        """Gives what a sender is to call, with the bytes that all have still to send, as it gets on: it dials more where they would carry more.
+
+        The dials may go on a little after the block. What is refused is no error.
+        """
+        async with anyio.create_task_group() as tasks:
+
+            def look(left: int) -> None:
+                for _ in range(self._raise_limit(left)):
+                    tasks.start_soon(self._dial_ahead)
+
+            yield look
+            tasks.cancel_scope.deadline = anyio.current_time() + _GROWING_PATIENCE
 
     @asynccontextmanager
     async def acquire(self, *, brief: bool = False) -> AsyncGenerator[Connection, None]:
@@ -169,6 +195,15 @@ class Pool:
         if self._may_dial():
             with suppress(BackendError):
                 await self._dial_one()
+
+    def _raise_limit(self, left: int) -> int:
+        """How many to dial now: none, or as many as may be dialled at once."""
+        if self._dialling or self._ceiling < self._limit or self._limit >= self._most:
+            return 0
+        if not self._growth.wanted(self.signs(), left=left, now=anyio.current_time()):
+            return 0
+        self._limit = self._ceiling = min(self._most, len(self._connections) + MAX_DIALLING)
+        return self._limit - len(self._connections)
 
     async def _counted_dial(self) -> Connection:
         self._dialling += 1
