@@ -166,6 +166,18 @@ async def test_a_put_is_one_request_with_the_digest_that_the_body_has() -> None:
     assert (info.size, info.digests) == (6, {"sha1": sha1.hexdigest()})
 
 
+async def test_the_strongest_digest_that_both_sides_have_goes_with_the_object() -> None:
+    """Q3: of those that a body brings, S3 is told the SHA-256; one that S3 does not know is left out."""
+    data = b"volume"
+    digests = {kind: hashlib.new(kind, data).hexdigest() for kind in ("sha512", "sha1", "sha256")}
+
+    async with serving(always(Answer())) as server, opened(server) as backend:
+        await backend.put("a", BytesBody(data, digests))
+
+    sent = {name: value for name, value in server.requests[0].headers.items() if name.startswith("x-amz-checksum-")}
+    assert sent == {"x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(data).digest()).decode()}
+
+
 async def test_a_sha256_is_signed_since_it_costs_nothing() -> None:
     digest = hashlib.sha256(b"x").hexdigest()
 

@@ -1,110 +1,29 @@
-"""Faults of S3 and of the way to it: each ends as the table of classes says (engine semantics, section 3), and what is stored is right.
-
-A proxy in front of a real server makes the faults and counts the requests.
-"""
+"""What S3 refuses and why: each answer ends as the table of classes says (engine semantics, section 3); who can be pleased is."""
 
 from __future__ import annotations
 
-import hashlib
-import random
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 
-from asyncdup.backends.bodies import BytesBody
-from asyncdup.backends.registry import open_backend
-from asyncdup.backends.s3.backend import S3Backend
-from asyncdup.errors import BadRequest, IntegrityError, NotFound, OperatorError, RetryableError
-from asyncdup.events import Event, EventHub, GateChanged, Reconciled, RetryScheduled
+from asyncdup.errors import BadRequest, OperatorError, RetryableError
 from asyncdup.testing.httpfaults import (
-    FaultProxy,
     answers,
     clock_ahead,
-    cut_answer,
-    cut_request,
     everything,
-    fault_proxy,
-    flip_in_answer,
-    flip_in_request,
-    hang,
     lost_answer,
     moved_to,
     slow_down,
     stale,
 )
-from asyncdup.transfer import Engine, Lane, ReadRequest, RetryPolicy, open_engine
+from asyncdup.transfer import RetryPolicy
 from tests.s3.conftest import Place, free_ports
+from tests.s3.fault_ground import BODY, DATA, ground
 
 pytestmark = pytest.mark.realtime
-
-DATA = random.Random(1).randbytes(600_000)
-BODY = BytesBody(DATA, {"sha1": hashlib.sha1(DATA).hexdigest()})
-QUICK = RetryPolicy(base=0.01, cap=0.02)
-
-
-@dataclass
-class Ground:
-    """A backend behind the proxy, a lane for it, and what happened."""
-
-    proxy: FaultProxy
-    backend: S3Backend
-    engine: Engine
-    lane: Lane
-    said: list[str]
-    seen: list[Event] = field(default_factory=list)
-
-    async def put(self, name: str = "object", body: BytesBody = BODY, **how: Any) -> Any:
-        return await self.engine.run(self.lane, "put", name, body, **how)
-
-    async def read(self, name: str = "object", *, expected: BytesBody = BODY) -> bytes:
-        """Through the engine, checked by its digest."""
-        request = ReadRequest(name, expected.size, expected.digests)
-        async with self.engine.read_ordered(self.lane, [request]) as items:
-            async for item in items:
-                return Path(item.path).read_bytes()
-        raise AssertionError("nothing was read")
-
-    async def stored(self, name: str = "object") -> bytes:
-        """What the server has, past all faults."""
-        self.proxy.clear()
-        async with self.backend.get(name) as chunks:
-            return b"".join([chunk async for chunk in chunks])
-
-    def classes(self) -> list[str]:
-        """Why there were retries."""
-        return [event.error_class for event in self.seen if isinstance(event, RetryScheduled)]
-
-    def states(self) -> list[str]:
-        """Of the gate, after RUNNING."""
-        return [event.state for event in self.seen if isinstance(event, GateChanged)]
-
-    def looks(self) -> list[bool]:
-        """What was found when an ambiguous outcome was looked at."""
-        return [event.done for event in self.seen if isinstance(event, Reconciled)]
-
-
-@asynccontextmanager
-async def ground(place: Place, *, policy: RetryPolicy = QUICK, **settings: Any) -> AsyncGenerator[Ground, None]:
-    seen: list[Event] = []
-    said: list[str] = []
-    hub = EventHub(wall=lambda: 0.0, clock=anyio.current_time)
-    hub.on_event(seen.append)
-    async with fault_proxy(place.endpoint) as proxy:
-        behind = place.through(proxy.url)
-        backend = open_backend(behind.url, replace(behind.options(**settings), notify=said.append))
-        assert isinstance(backend, S3Backend)
-        try:
-            with anyio.fail_after(30):
-                async with open_engine(policy=policy, events=hub, rng=random.Random(1)) as engine:
-                    yield Ground(proxy, backend, engine, engine.lane(backend), said, seen)
-        finally:
-            await backend.aclose()
 
 
 @pytest.mark.parametrize(
@@ -234,99 +153,6 @@ async def test_an_error_inside_a_200_is_no_completion(moto_place: Place, acted: 
             await g.backend.complete_parts("big", upload, [part], BODY)
 
         assert await g.stored("big") == DATA
-
-
-async def test_a_connection_cut_in_the_body_of_a_put_is_looked_into_and_sent_again(moto_place: Place) -> None:
-    """Ambiguous, I2: one look, one more put."""
-    async with ground(moto_place) as g:
-        g.proxy.on("PutObject", cut_request(100_000))
-
-        await g.put()
-
-        assert [seen.operation for seen in g.proxy.seen] == ["PutObject", "HeadObject", "PutObject"]
-        assert g.classes() == ["ambiguous"] and g.looks() == [False]
-        assert await g.stored() == DATA
-
-
-async def test_a_put_whose_answer_was_lost_is_not_sent_again(moto_place: Place) -> None:
-    """I2: size and digest match."""
-    async with ground(moto_place) as g:
-        g.proxy.on("PutObject", lost_answer)
-
-        info = await g.put()
-
-        assert (info.size, info.digests.get("sha1", BODY.digests["sha1"])) == (BODY.size, BODY.digests["sha1"])
-        assert [seen.operation for seen in g.proxy.seen] == ["PutObject", "HeadObject"]
-        assert g.looks() == [True]
-        assert await g.stored() == DATA
-
-
-async def test_a_put_if_absent_whose_answer_was_lost_is_no_conflict_with_itself(moto_place: Place) -> None:
-    """I2."""
-    async with ground(moto_place) as g:
-        g.proxy.on("PutObject", lost_answer)
-
-        await g.engine.run(g.lane, "put_if_absent", "lock", BODY)
-
-        assert g.proxy.count("PutObject") == 1
-        assert await g.stored("lock") == DATA
-
-
-async def test_a_delete_whose_answer_was_lost_is_done(moto_place: Place) -> None:
-    async with ground(moto_place) as g:
-        await g.put()
-        g.proxy.on("DeleteObject", lost_answer)
-
-        await g.engine.run(g.lane, "delete", "object")
-
-        with pytest.raises(NotFound):
-            await g.backend.stat("object")
-
-
-async def test_a_connection_cut_in_the_body_of_a_get_goes_on_where_it_ended(moto_place: Place) -> None:
-    async with ground(moto_place) as g:
-        await g.put()
-        g.proxy.on("GetObject", cut_answer(300_000))
-
-        assert await g.read() == DATA
-
-        ranges = [seen.headers.get("range") for seen in g.proxy.seen if seen.operation == "GetObject"]
-        assert len(ranges) == 2 and ranges[0] is None
-        assert g.classes() == ["retry"], "reading is never ambiguous"
-
-
-async def test_a_bit_that_flips_on_the_way_there_is_never_stored_for_good(moto_place: Place) -> None:
-    """P5: the server or we find it, and it is sent again."""
-    async with ground(moto_place) as g:
-        g.proxy.on("PutObject", flip_in_request(70_000))
-
-        await g.put()
-
-        assert g.proxy.count("PutObject") == 2
-        assert await g.stored() == DATA
-
-
-async def test_a_bit_that_flips_on_the_way_back_is_fetched_again(moto_place: Place) -> None:
-    """O7."""
-    async with ground(moto_place) as g:
-        await g.put()
-        g.proxy.on("GetObject", flip_in_answer(70_000))
-
-        assert await g.read() == DATA
-
-        assert g.proxy.count("GetObject") == 2
-
-
-async def test_an_object_that_is_always_wrong_is_given_up_after_three_fetches(moto_place: Place) -> None:
-    """Permanent: nobody gets wrong bytes."""
-    async with ground(moto_place) as g:
-        await g.put()
-        g.proxy.on("GetObject", flip_in_answer(70_000), times=None)
-
-        with pytest.raises(IntegrityError):
-            await g.read()
-
-        assert g.proxy.count("GetObject") == 3
 
 
 def renewing(place: Place, *, always_new: bool = True) -> Place:
@@ -460,47 +286,3 @@ async def test_nobody_at_the_address_is_a_matter_of_the_lane(moto_place: Place) 
         await backend.aclose()
 
     assert caught.value.scope == "lane" and not caught.value.ambiguous
-
-
-@pytest.mark.slow
-async def test_an_answer_that_never_comes_is_not_waited_for(moto_place: Place) -> None:
-    """T0, T3: ended by the engine, looked into, sent again."""
-    async with ground(moto_place, policy=RetryPolicy(base=0.01, cap=0.02, response_timeout=0.4, stall_timeout=0.4)) as g:
-        g.proxy.on("PutObject", hang)
-
-        await g.put()
-
-        assert g.proxy.count("PutObject") >= 2
-        assert set(g.classes()) == {"ambiguous"}
-        assert await g.stored() == DATA
-
-
-async def test_what_was_spoiled_is_not_taken_for_what_was_sent(moto_place: Place) -> None:
-    """P5, I2: moto stores whatever comes, with the digest that it was sent with; so the wrong object has to go before anybody looks."""
-    async with ground(moto_place) as g:
-        g.proxy.on("PutObject", flip_in_request(70_000))
-        g.proxy.on("PutObject", cut_request(1000))
-
-        await g.put(absent=True)
-
-        assert g.classes() == ["retry", "ambiguous"] and g.looks() == [False]
-        assert await g.stored() == DATA
-
-
-async def test_a_weather_of_all_faults_leaves_every_object_whole(moto_place: Place) -> None:
-    """P11: twenty objects through one fault in three requests."""
-    faults = [slow_down(), answers(500, "InternalError"), cut_request(10_000), lost_answer, flip_in_request(5), answers(503)]
-    rng = random.Random(7)
-    bodies = [
-        BytesBody(data, {"sha1": hashlib.sha1(data).hexdigest()}) for data in (rng.randbytes(20_000 + number) for number in range(20))
-    ]
-    async with ground(moto_place) as g:
-        for fault in faults:
-            g.proxy.on(lambda seen: seen.operation == "PutObject" and rng.random() < 0.1, fault, times=None)
-
-        ops = [await g.engine.submit(g.lane, "put", f"v{number}", body) for number, body in enumerate(bodies)]
-        for op in ops:
-            await op.result()
-
-        assert g.proxy.count(lambda seen: bool(seen.fault)) >= 5
-        assert [await g.stored(f"v{number}") == body.data for number, body in enumerate(bodies)] == [True] * 20

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import aiohttp
 import anyio
@@ -27,6 +26,10 @@ class Answer(NamedTuple):
     reason: str
     headers: Mapping[str, str]
     content: bytes
+
+    def __repr__(self) -> str:
+        """Without the server's words: some say back the login that they were sent (P15)."""
+        return f"Answer({self.status})"
 
 
 async def send_body(
@@ -111,22 +114,3 @@ def range_header(start: int, length: int | None) -> dict[str, str]:
     if not start and length is None:
         return {}
     return {"Range": f"bytes={start}-{'' if length is None else start + length - 1}"}
-
-
-def lasting_socket(timeout: float) -> Any:
-    """A socket factory for aiohttp: a dead connection is noticed after ``timeout`` seconds (T4)."""
-    options = {"TCP_USER_TIMEOUT": round(timeout * 1000), "TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-
-    def make(address: tuple[Any, ...]) -> socket.socket:
-        made = socket.socket(*address[:3])
-        try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in options.items():
-                if hasattr(socket, name):
-                    made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        except BaseException:
-            made.close()
-            raise
-        return made
-
-    return make

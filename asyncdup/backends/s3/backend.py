@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import aiohttp
 
-from asyncdup.backends.base import Body, Capabilities, ObjectInfo, Part, PartLimits, SupportsDigest, Upload
+from asyncdup.backends.base import Body, Capabilities, LinkSigns, ObjectInfo, Part, PartLimits, SupportsDigest, Upload
 from asyncdup.backends.bodies import CHUNK, SlicedBody
 from asyncdup.backends.checksums import crc32_of
 from asyncdup.backends.names import check_name
@@ -212,6 +212,10 @@ class S3Backend:
     async def list_parts(self, name: str, upload: str) -> builtins.list[Part]:
         """What is stored of an upload, by number. Raises NotFound for an unknown one."""
         return sorted(part for page in await self._pages_of_parts(name, upload) for part in page.parts)
+
+    def link_signs(self) -> Sequence[LinkSigns]:
+        """As the protocol says."""
+        return self._wire.signs()
 
     def drop_connections(self) -> None:
         """As the protocol says."""

@@ -66,6 +66,7 @@ class S3Options:
         storage_class, volumes_only: of new objects, and whether of volumes only.
         encryption: value of ``x-amz-server-side-encryption``; ``kms_key``: with which key.
         part_size: least bytes of a part.
+        congestion: the congestion control to send with; None = the host's.
     """
 
     bucket: str
@@ -84,6 +85,7 @@ class S3Options:
     ca_file: str | None = None
     ca_path: str | None = None
     check_certificate: bool = True
+    congestion: str | None = None
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -153,6 +155,7 @@ def read_options(location: Location, options: BackendOptions) -> S3Options:
         ca_file=settings.get("ssl_cacert_file") or environ.get("AWS_CA_BUNDLE") or None,
         ca_path=settings.get("ssl_cacert_path") or None,
         check_certificate=not settings.get("ssl_no_check_certificate"),
+        congestion=settings.get("tcp_congestion") or None,
         environ=environ,
     )
 

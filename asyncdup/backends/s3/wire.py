@@ -7,37 +7,31 @@ that comes in chunks (dependencies, section 2b).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import socket
-import struct
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 
 import aiohttp
 import anyio
-from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
-from asyncdup.backends.base import Body
+from asyncdup.backends.base import Body, LinkSigns
+from asyncdup.backends.http.sockets import SocketFactory
 from asyncdup.backends.s3.access import Access
 from asyncdup.backends.s3.errors import EXPIRED, SKEWED, Refusal, read_retry_after, translate
 from asyncdup.backends.s3.proof import Proof
+from asyncdup.backends.s3.sender import Sender, stopped
 from asyncdup.backends.s3.sign import EMPTY, UNSIGNED, encode_path, encode_query, sign
 from asyncdup.backends.s3.xml import Fault, read_fault
-from asyncdup.errors import IntegrityError, RetryableError
+from asyncdup.errors import RetryableError
 from asyncdup.threads import in_thread
 
-_PIECE = 256 << 10  # bytes that the transport holds of a body at a time: 16 bodies in flight are 4 MiB
 _BUFFERED = 256 << 10  # bytes of an answer after which reading stops until somebody takes them (aiohttp holds up to twice this)
 _DOCUMENT = 16 << 20  # bytes of XML at most; a page of 1000 keys is 2 MiB at the very worst
 _FAULT = 64 << 10  # bytes of an error answer that are looked at
-_SETTLE = 2.0  # seconds that a body's reader may take to end after its request has (G9)
 _IDLE = 30.0  # seconds that a connection is kept; some servers close after 60, and a request must not meet that moment
-_HASHED = 64 << 10  # bytes that are hashed on the loop; more in a thread
-_RESET = struct.pack("ii", 1, 0)  # linger for no time at all
 _SKIPPED = ("User-Agent", "Accept-Encoding", "Content-Type")
 _TRANSPORT = (aiohttp.ClientError, OSError, EOFError, asyncio.IncompleteReadError)  # TimeoutError is an OSError
 
@@ -75,6 +69,7 @@ class Wire:
         self.access = access
         self._limit = concurrency + 4 if concurrency else 0  # beside the slots: reconciling and metadata (S6)
         self._timeout = timeout
+        self._sockets = SocketFactory(timeout)
         self._now = now
         self._notify = notify
         self._skew = 0.0  # seconds that the server's clock is ahead of ours
@@ -108,6 +103,10 @@ class Wire:
         except _TRANSPORT as exc:
             raise translate(exc, call.doing, begun=call.method != "GET") from exc
 
+    def signs(self) -> Sequence[LinkSigns]:
+        """What is known of the way to the server, by each connection that can tell."""
+        return self._sockets.signs()
+
     def drop(self) -> None:
         """Use no connection again that is open now."""
         if self._session is not None:
@@ -131,11 +130,11 @@ class Wire:
             try:
                 refusal = await self._refusal(session, answer, call, keep=sender is None or sender.complete)
             finally:
-                await _stopped(sender)
+                await stopped(sender)
             if not await self._mend(refusal, answer.headers, mended):
                 raise refusal.error()
 
-    def _prove(self, call: Call, answer: aiohttp.ClientResponse, sender: _Sender | None) -> None:
+    def _prove(self, call: Call, answer: aiohttp.ClientResponse, sender: Sender | None) -> None:
         """That the server has what was sent."""
         if sender is None:
             return
@@ -152,7 +151,7 @@ class Wire:
                     options = self.access.options
                     tls = await in_thread(options.tls) if self.access.target.scheme == "https" else True
                     connector = aiohttp.TCPConnector(
-                        limit=self._limit, ssl=tls, keepalive_timeout=_IDLE, ttl_dns_cache=300, socket_factory=self._socket
+                        limit=self._limit, ssl=tls, keepalive_timeout=_IDLE, ttl_dns_cache=300, socket_factory=self._sockets
                     )
                     self._session = aiohttp.ClientSession(
                         connector=connector,
@@ -165,23 +164,15 @@ class Wire:
                     )
         return self._session
 
-    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
-        """T4: a peer that is gone is noticed."""
-        family, kind, protocol = address[:3]
-        sock = socket.socket(family, kind, protocol)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        wanted = {"TCP_USER_TIMEOUT": round(self._timeout * 1000), "TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-        for name, value in wanted.items():
-            if hasattr(socket, name):
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        return sock
-
-    async def _send(self, session: aiohttp.ClientSession, call: Call) -> tuple[aiohttp.ClientResponse, _Sender | None]:
+    async def _send(self, session: aiohttp.ClientSession, call: Call) -> tuple[aiohttp.ClientResponse, Sender | None]:
         """The answer, and what sends the body: it may not have ended, as a server may refuse early."""
         url, headers = await self._request(call)
         body = call.body
-        sender = None if body is None or isinstance(body, bytes) else _Sender(body, self._proof.needs_md5(call.headers))
+        sender = (
+            None
+            if body is None or isinstance(body, bytes)
+            else Sender(body, take_md5=self._proof.needs_md5(call.headers), congestion=self.access.options.congestion)
+        )
         data = body if isinstance(body, bytes) else sender
         proxy = _proxy(url, self.access.options.environ)
         try:
@@ -192,9 +183,9 @@ class Wire:
             # A proxy's answer carries the request with its signature (P15).
             cause = None if isinstance(exc, aiohttp.ClientResponseError) else exc
         except BaseException:
-            await _stopped(sender)
+            await stopped(sender)
             raise
-        await _stopped(sender)
+        await stopped(sender)
         if sender is not None and sender.error is not None:
             raise sender.error
         raise failure from cause
@@ -236,7 +227,11 @@ class Wire:
             fault = await self._asked_again(session, call)
         region = answer.headers.get("x-amz-bucket-region") or fault.region
         wait = read_retry_after(answer.headers.get("Retry-After"), self._now())
-        return Refusal(call.doing, answer.status, fault._replace(region=region), wait, object_asked=call.key is not None)
+        message = fault.message
+        if token := answer.request_info.headers.get("x-amz-security-token"):
+            message = message.replace(token, "***")  # some servers say back what they were sent (P15)
+        fault = fault._replace(region=region, message=message)
+        return Refusal(call.doing, answer.status, fault, wait, object_asked=call.key is not None)
 
     async def _asked_again(self, session: aiohttp.ClientSession, call: Call) -> Fault:
         again = Call(method="GET", doing=call.doing, key=call.key, headers={"range": "bytes=0-0"})
@@ -273,114 +268,6 @@ class Wire:
             way = "behind" if skew > 0 else "ahead of"
             self._notify(f"this machine's clock is {abs(skew):.0f} s {way} the server's, by which requests are dated from now on")
         return True
-
-
-class _Sender(aiohttp.Payload):
-    """A body on its way out, in pieces that the transport has taken before the next one is read.
-
-    aiohttp writes it in a task of its own. ``begun``: bytes may have left; ``complete``: all have; ``error``: what the body itself raised, for
-    the caller to raise.
-    """
-
-    _autoclose = True
-
-    def __init__(self, body: Body, take_md5: bool) -> None:
-        super().__init__(body)
-        self._md5 = hashlib.md5(usedforsecurity=False) if take_md5 else None
-        self._size = body.size
-        self._body = body
-        self._transport: asyncio.Transport | None = None
-        self._stopped = False
-        self.complete = False
-        self._ended = asyncio.Event()
-        self.begun = False
-        self.error: Exception | None = None
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """No text: part of aiohttp's interface that nothing here asks for."""
-        raise TypeError("a body is bytes")
-
-    @property
-    def md5(self) -> str | None:
-        """Of the whole body in hex; None: not taken, or not all of it was sent."""
-        return self._md5.hexdigest() if self._md5 and self.complete else None
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Send all of it. Raises IntegrityError if it is not as long as it says."""
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """As ``write``: the length is the body's in any case."""
-        self._consumed = self.begun = True
-        self._transport = getattr(writer, "transport", None)  # the writer forgets it when the request is cancelled
-        lost: list[Exception] = []
-        try:
-            await self._pass_on(writer, lost)
-            self.complete = True
-        except Exception as exc:
-            if not lost:
-                self.error = exc
-            raise
-        finally:
-            self._ended.set()
-            self.stop()
-
-    def stop(self) -> None:
-        """Send nothing more: the request is over, however it went.
-
-        A body that was not sent whole ends in a reset: some servers take the end of a connection for that of the body, and keep it.
-        """
-        self._stopped = True
-        transport, self._transport = self._transport, None
-        if transport is None or self.complete:
-            return
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        transport.abort()
-
-    async def settle(self) -> None:
-        """Wait until nobody reads the body any more."""
-        if self.begun:
-            with anyio.move_on_after(_SETTLE, shield=True):
-                await self._ended.wait()
-
-    async def _pass_on(self, writer: AbstractStreamWriter, lost: list[Exception]) -> None:
-        sent = 0
-        async with self._body.open() as chunks:
-            async for chunk in chunks:
-                sent += len(chunk)
-                if sent > self._body.size:
-                    raise IntegrityError(f"the body gave more than the {self._body.size} bytes that it said")
-                if self._md5 is not None:
-                    await _hash(self._md5, chunk)
-                view = memoryview(chunk)
-                for at in range(0, len(chunk), _PIECE):
-                    try:
-                        await writer.write(view[at : at + _PIECE])
-                    except Exception as exc:
-                        lost.append(exc)
-                        raise
-                await asyncio.sleep(0)  # a cancelled request is noticed, even if the transport takes everything at once
-                if self._stopped:
-                    raise RetryableError("the request is over")
-        if sent != self._body.size:
-            raise IntegrityError(f"the body gave {sent} bytes and not the {self._body.size} that it said")
-
-
-async def _stopped(sender: _Sender | None) -> None:
-    """Nothing more is sent, and nobody reads the body any more."""
-    if sender is not None:
-        sender.stop()
-        await sender.settle()
-
-
-async def _hash(digest: hashlib._Hash, data: bytes) -> None:
-    if len(data) > _HASHED:
-        await in_thread(digest.update, data)
-    else:
-        digest.update(data)
 
 
 def _payload(body: Body | bytes | None) -> str:

@@ -122,10 +122,11 @@ def _part(part: Part, crc32: str | None) -> str:
 
 
 def _parse(data: bytes, kind: str) -> ElementTree.Element:
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise BadAnswer("XML with a document type")
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data or b"\0" in data:  # a NUL: UTF-16, which hides the words
+        raise BadAnswer("XML with a document type, or not in UTF-8")
     try:
-        root = ElementTree.fromstring(data.strip())  # blanks keep a connection alive while an upload is completed
+        parser = ElementTree.XMLParser(encoding="utf-8")  # whatever it says: in another one a document type would not have been seen above
+        root = ElementTree.fromstring(data.strip(), parser)  # blanks keep a connection alive while an upload is completed
     except (ElementTree.ParseError, ValueError, LookupError) as exc:
         raise BadAnswer(f"no XML: {exc}") from exc
     if _tag(root) != kind and _tag(root) != kind.replace("Result", "Response"):  # moto says Response

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import anyio
 
-from asyncdup.backends.base import UNKNOWN_SIZE, Body, Capabilities, ObjectInfo
+from asyncdup.backends.base import UNKNOWN_SIZE, Body, Capabilities, LinkSigns, ObjectInfo
 from asyncdup.backends.http.errors import http_errors
 from asyncdup.backends.http.pieces import PIECE, nothing
 from asyncdup.backends.http.transfer import range_header, read_range
@@ -134,6 +134,10 @@ class WebdavBackend:
         answer = await self._server.ask("DELETE", name, action, ambiguous=True)
         if answer.status not in (200, 202, 204, 404, 410):
             raise self._server.refused(answer, action)
+
+    def link_signs(self) -> Sequence[LinkSigns]:
+        """As the protocol says."""
+        return self._server.signs()
 
     def drop_connections(self) -> None:
         """As the protocol says."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -16,10 +16,11 @@ import aiohttp
 import anyio
 import yarl
 
-from asyncdup.backends.base import Body
+from asyncdup.backends.base import Body, LinkSigns
 from asyncdup.backends.http.errors import http_errors, status_error
 from asyncdup.backends.http.pieces import PIECE
-from asyncdup.backends.http.transfer import Answer, lasting_socket, read_answer, send_body
+from asyncdup.backends.http.sockets import SocketFactory
+from asyncdup.backends.http.transfer import Answer, read_answer, send_body
 from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.urls import Location
 from asyncdup.backends.webdav.login import Login
@@ -37,6 +38,7 @@ class Server:
     def __init__(self, location: Location, options: BackendOptions) -> None:
         self._place = location.description
         self._options = options
+        self._sockets = SocketFactory(options.timeout, paced=True)
         self._headers = {"Accept-Encoding": "identity", **parse_headers(options.settings.get("webdav_headers", ""))}
         scheme = _PLAIN[location.scheme]
         host = f"[{location.host}]" if ":" in location.host else location.host
@@ -55,6 +57,10 @@ class Server:
     def folder(self) -> str:
         """Its path as it is sent, with a slash at both ends."""
         return urlsplit(self._base).path
+
+    def signs(self) -> Sequence[LinkSigns]:
+        """What is known of the way to the server, by each connection that can tell."""
+        return self._sockets.signs()
 
     def drop_connections(self) -> None:
         """As the protocol says."""
@@ -169,7 +175,8 @@ class Server:
         hint = "the server did not take the user and the password: check them"
         if self._login is None:
             hint = "the server wants a login: write user@ in the URL and set BACKEND_PASSWORD"
-        return status_error(answer.status, answer.reason, action, answer.headers, login_hint=hint)
+        reason = answer.reason if self._login is None else self._login.hide(answer.reason)
+        return status_error(answer.status, reason, action, answer.headers, login_hint=hint)
 
     def _warn_of_plain_password(self) -> None:
         if urlsplit(self._base).scheme == "http":
@@ -179,7 +186,7 @@ class Server:
         async with self._starting:
             if self._session is None:
                 timeout = self._options.timeout
-                connector = aiohttp.TCPConnector(limit=0, ssl=await self._tls(), socket_factory=lasting_socket(timeout))
+                connector = aiohttp.TCPConnector(limit=0, ssl=await self._tls(), socket_factory=self._sockets)
                 self._session = aiohttp.ClientSession(
                     connector=connector,
                     auto_decompress=False,

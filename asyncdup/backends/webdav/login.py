@@ -51,6 +51,13 @@ class Login:
         self._count += 1
         return self._digest(self._challenge.parameters, method, target)
 
+    def hide(self, text: str) -> str:
+        """``text`` of the server's without the password, which some say back (P15)."""
+        token = base64.b64encode(f"{self._user}:{self._password}".encode("utf-8", "surrogateescape")).decode()
+        for secret in filter(None, (token, self._password)):
+            text = text.replace(secret, "***")
+        return text
+
     def learn(self, offered: Iterable[str], refused: str | None) -> bool:
         """Take in the ``WWW-Authenticate`` headers of an answer 401 to a request with the Authorization ``refused``.
 

@@ -61,7 +61,7 @@ class MultiStatus:
     def _parse(self, data: bytes, last: bool) -> list[Entry]:
         try:
             self._parser.Parse(data, last)
-        except expat.ExpatError as exc:
+        except (expat.ExpatError, LookupError, ValueError) as exc:  # the latter two: of an encoding that Python does not know, or not take
             raise FormatError(f"no XML: {exc}", offset=self._parser.ErrorByteIndex, where="the server's answer") from exc
         found, self._found = self._found, []
         return found
