@@ -22,7 +22,7 @@ from asyncdup.archive.local_disk import writing_in
 from asyncdup.archive.produce import Bound, Cut
 from asyncdup.backends import names
 from asyncdup.backends.base import Part
-from asyncdup.formats.names import SetId, SetType, format_time
+from asyncdup.formats.names import MAX_VOLUME, SetId, SetType, format_time
 from asyncdup.transfer.parts import Begun
 
 PREFIX = "asyncdup-journal-"
@@ -298,7 +298,7 @@ def _read(path: Path) -> State | None:
                 if note.sigtar > sigtar or note.files > files:
                     break  # somebody has cut the side files: what they held of this volume cannot be made again
                 state.volumes[note.number] = note
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError):
             break  # a torn line: nothing after it was acknowledged
     return state
 
@@ -325,17 +325,32 @@ def _head(line: dict[str, Any]) -> RunHead:
     head = RunHead(**line)
     if head.type not in ("full", "inc") or not isinstance(head.end, int) or isinstance(head.start, int) == (head.type == "full"):
         raise ValueError("no backup set")
+    _check_types(str, head.source, head.form, head.rules, head.hostname, head.prefixes)
+    str(head.set_id)  # its times are such that names can say
     return head
 
 
 def _note(line: dict[str, Any]) -> VolumeNote:
+    """Raises ValueError: not what was written."""
     first, last, cut = line.pop("first"), line.pop("last"), line.pop("cut")
-    return VolumeNote(
-        first=Bound(os.fsencode(first[0]), first[1]),
-        last=Bound(os.fsencode(last[0]), last[1]),
-        cut=Cut(os.fsencode(cut[0]), *cut[1:]) if cut else None,
-        **line,
-    )
+    note = VolumeNote(first=_bound(*first), last=_bound(*last), cut=Cut(os.fsencode(cut[0]), *cut[1:]) if cut else None, **line)
+    counts = (note.number, note.size, note.sigtar, note.files, note.lines)
+    _check_types(int, *counts, *(cut[1:] if cut else ()))
+    _check_types(str, note.name, note.sha1, note.spool)
+    if not 1 <= note.number <= MAX_VOLUME or min(counts) < 0 or max(counts) >= 1 << 63:
+        raise ValueError("a number that no volume has")
+    return note
+
+
+def _bound(path: str, block: int | None) -> Bound:
+    _check_types(int, *([] if block is None else [block]))
+    return Bound(os.fsencode(path), block)
+
+
+def _check_types(kind: type, *values: object) -> None:
+    """Raises ValueError."""
+    if not all(type(value) is kind for value in values):
+        raise ValueError(f"a value that is no {kind.__name__}")
 
 
 def _volume_line(note: VolumeNote) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def birth_of(pid: int) -> str | None:
         pass
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # a number beyond all processes is nobody's
         return None
     except OSError:
         pass  # it is another user's

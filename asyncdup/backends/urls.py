@@ -75,7 +75,7 @@ def parse_url(url: str) -> Location:
     """
     match = _URL.match(url)
     if match is None:
-        shown = re.sub(r":[^:@]*@", f":{_HIDDEN}@", url)  # perhaps a URL with a typing error, password and all
+        shown = re.sub(r"(?s):(?!//).*@", f":{_HIDDEN}@", url)  # perhaps a URL with a typing error, password and all
         raise UsageError(f"{shown!r} is not a URL", hint="a folder is written file:///absolute/path or file://relative/path")
     scheme, rest = match[1].lower(), url[match.end() :]
     if scheme.startswith(FOREIGN):
@@ -130,9 +130,9 @@ def _foreign(scheme: str, rest: str, url: str) -> Location:
 
 
 def _split_query(rest: str) -> tuple[str, dict[str, str]]:
-    """What comes before the query, and the query. ``?`` in a login is part of a password."""
-    login, at, place = rest.rpartition("@")
-    place, _, query = place.partition("?")
+    """What comes before the query, and the query. ``?`` in a login is part of a password, ``@`` in a query part of a value."""
+    login, at, _ = rest.partition("/")[0].rpartition("@")
+    place, _, query = rest[len(login + at) :].partition("?")
     return login + at + place, dict(parse_qsl(query, keep_blank_values=True))
 
 
@@ -146,7 +146,7 @@ def _decode_path(path: str, url: str) -> str:
 
 
 def _split_server(server: str, url: str) -> tuple[str, int | None]:
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]]*))(?::([0-9]*))?", server)
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]?#]*))(?::([0-9]*))?", server)
     if match is None:
         raise UsageError(
             f"{redact(url)}: {'what follows @' if '@' in url else 'this'} is not host[:port]",

@@ -149,8 +149,11 @@ class TarReader:
         self._body.clear()
         if kind == b"x":
             self._pending.update(_pax_words(body, offset))
-        else:
-            self._pending[b"path" if kind == b"L" else b"linkpath"] = body.partition(b"\0")[0]
+            return
+        name, end, _ = body.partition(b"\0")
+        if not end:
+            raise FormatError(f"a {_EXTENSIONS[kind]} without its end", offset=offset)
+        self._pending[b"path" if kind == b"L" else b"linkpath"] = name
 
     def _end(self, offset: int, data: bytes) -> int:
         if self._seen:
@@ -207,8 +210,11 @@ def _strict(block: bytes, offset: int) -> Entry:
         name = prefix + b"/" + name
     mode, uid, gid = (_number(word, block[a : a + 8], offset) for word, a in ((b"mode", 100), (b"uid", 108), (b"gid", 116)))
     size, mtime = (_number(word, block[a : a + 12], offset) for word, a in ((b"size", 124), (b"mtime", 136)))
-    major, minor = (_number(b"device", block[a : a + 8], offset) if kind in (CHR, BLK) else 0 for a in (329, 337))
-    entry = Entry(name, kind, mode & 0o7777, uid, gid, mtime, size, uname, gname, link if kind == SYM else b"", (major, minor))
+    major, minor = (_number(b"device", block[a : a + 8], offset) for a in (329, 337))
+    device = (
+        (major, minor) if kind in (CHR, BLK) else NO_DEVICE
+    )  # of the others, too, it must be a number: for CPython's tarfile the archive ends
+    entry = Entry(name, kind, mode & 0o7777, uid, gid, mtime, size, uname, gname, link if kind == SYM else b"", device)
     if kind not in (SYM, CHR, BLK) and not prefix:
         _keep(block, entry)
     return entry

@@ -22,10 +22,10 @@ from typing import Any, Literal
 import anyio
 from anyio.abc import TaskGroup
 
-from asyncdup.errors import UsageError
+from asyncdup.errors import UsageError, in_words
 from asyncdup.events import EpisodeContinues, Event, Notice
 from asyncdup.threads import in_thread
-from asyncdup.transfer.failure import describe, explain
+from asyncdup.transfer.failure import explain
 from asyncdup.transfer.gate import State
 from asyncdup.transfer.hook import run_hook
 from asyncdup.transfer.lane import Gate
@@ -184,7 +184,7 @@ class FlagFile:
         except FileNotFoundError:
             return "removed", ""
         except OSError as error:
-            return None, self._complain(describe(error).encode())
+            return None, self._complain(in_words(error).encode())
         if content == self._mine:
             return ("touched", "") if mtime != self._mtime else (None, "")
         word = content.strip().lower()
@@ -357,7 +357,7 @@ def _record(content: bytes) -> dict[str, Any] | None:
     """A flag that we or another process of ours has written; None if it is anything else."""
     try:
         record = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     ours = isinstance(record, dict) and record.get("program") == "asyncdup" and isinstance(record.get("pid"), int)
     return record if ours and isinstance(record.get("host"), str) else None
@@ -371,7 +371,7 @@ def _is_alive(record: dict[str, Any]) -> bool:
         return False
     try:
         os.kill(record["pid"], 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # a number beyond all processes is nobody's
         return False
     except PermissionError:
         return True

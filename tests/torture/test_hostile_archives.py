@@ -8,10 +8,15 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from fuzz.archives import mended_tar
+from fuzz.mutate import LONGEST, Mutator
 from torture.world import START, URL, World, registered, tree
 
 import asyncdup
@@ -25,6 +30,9 @@ from asyncdup.testing.simulation import simulate
 
 pytestmark = pytest.mark.slow
 
+TESTS = Path(__file__).parents[1]
+MUTATED = int(os.environ.get("ASYNCDUP_HOSTILE", "200"))
+WORDS = (b"snapshot/", b"multivol_snapshot/", b"diff/", b"deleted/", b"../", b"/", b"outside/victim", b"d/", b"0", b"1", b"2", b"5", b"6")
 Sets = Sequence[bytes]  # the plain bytes of one volume each
 ME = os.geteuid(), os.getegid()
 
@@ -222,10 +230,22 @@ def outside_of(folder: Path) -> object:
 
 
 async def attempt(name: str, folder: Path, rng: random.Random, *, force: bool) -> None:
-    """One restore; P7: nothing outside has changed. P3: what ends without an error is right, and controls do."""
+    """One restore of a case. P3: what ends without an error is right, and controls do."""
+    error = await restored_inside(CASES[name], folder, rng, force=force, owners=[4_294_967_294])
+    if name.startswith("control"):
+        assert error is None, (name, error)
+        assert tree(folder / "target"), name
+    elif name not in HARMLESS and not force:
+        assert error is not None, f"{name}: restored without a word: {sorted(tree(folder / 'target'))}"
+
+
+async def restored_inside(
+    sets: Sets, folder: Path, rng: random.Random, *, force: bool, owners: Container[int] = range(1 << 32)
+) -> Exception | None:
+    """One restore, and what it ended with. P7: nothing outside has changed. P8: setuid only for root, and only of ``owners``."""
     (folder / "outside").mkdir()
     (folder / "outside" / "victim").write_bytes(b"untouched")
-    world = World(folder, rng, store=stored(CASES[name]))
+    world = World(folder, rng, store=stored(sets))
     target = folder / "target"
     target.mkdir()
     if force:
@@ -239,17 +259,13 @@ async def attempt(name: str, folder: Path, rng: random.Random, *, force: bool) -
         except Exception as caught:
             world.refuse(caught)
             error = caught
-    assert outside_of(folder) == before, f"{name}: something outside was changed"
-    assert not os.path.lexists("/tmp/asyncdup-escape"), name
-    if name.startswith("control"):
-        assert error is None, (name, error)
-        assert tree(target), name
-    elif name not in HARMLESS and not force:
-        assert error is not None, f"{name}: restored without a word: {sorted(tree(target))}"
+    assert outside_of(folder) == before, "something outside was changed"
+    assert not os.path.lexists("/tmp/asyncdup-escape")
     for at, folders, files in os.walk(target):
         for each in folders + files:
-            mode = os.lstat(os.path.join(at, each)).st_mode
-            assert not mode & 0o6000 or os.lstat(os.path.join(at, each)).st_uid == 4_294_967_294, name
+            status = os.lstat(os.path.join(at, each))
+            assert not status.st_mode & 0o6000 or (status.st_uid in owners and os.geteuid() == 0), each
+    return error
 
 
 # What these hold can be restored as archived, within the target.
@@ -267,6 +283,34 @@ HARMLESS = {
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_outside_is_touched_and_nothing_is_restored_silently(name: str, force: bool, folders: Callable[[], Path]) -> None:
     simulate(1, lambda rng: attempt(name, folders(), rng, force=force))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_no_mutation_of_them_touches_anything_outside(part: int, folders: Callable[[], Path]) -> None:
+    """P7, P9: whatever an archive says, also where nobody has thought of it. ``ASYNCDUP_HOSTILE=N`` sets how many."""
+    for number, sets in enumerate(mutated(MUTATED // 4, f"{os.environ.get('ASYNCDUP_SEED', '0')} {part}")):
+        simulate(1, lambda rng, sets=sets, force=number % 2 == 0: restored_inside(sets, folders(), rng, force=force))
+
+
+def mutated(count: int, seed: str) -> Iterator[Sets]:
+    """Archives of one or two sets that are nearly those of ``CASES``, with right checksums more often than not."""
+    rng = random.Random(seed)
+    volumes = [data for sets in CASES.values() for data in sets if len(data) <= LONGEST * 2]
+    mutate = Mutator(rng, [data.rstrip(b"\0") + bytes(1024) for data in volumes], WORDS, mended_tar)
+    for _ in range(count):
+        yield [mutate() for _ in range(rng.choice((1, 2)))]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody; the other tests have run without privilege already")
+def test_a_user_without_privilege_is_as_safe() -> None:
+    """P7, P8: all cases once more, and some mutations, in a process that has given its privileges up."""
+    with tempfile.TemporaryDirectory() as home:
+        os.chmod(home, 0o711)
+        command = [sys.executable, "-m", "torture.as_nobody", home]
+        done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=100 + MUTATED, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{2 * len(CASES)} cases and {MUTATED // 4} mutations as user 65534"
 
 
 def test_there_are_enough_cases() -> None:
