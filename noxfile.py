@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import nox
 
 nox.options.sessions = ["lint", "tests"]
@@ -50,16 +52,34 @@ def interop(session: nox.Session) -> None:
 
 @nox.session
 def torture(session: nox.Session) -> None:
-    """The searches for counterexamples of the suite, a hundred times as long."""
+    """The searches for counterexamples of the suite, a hundred times as long: most of a day. The soak alone takes a worker 8 hours."""
     install(session, ".[test]")
     many = {
         "ASYNCDUP_SIMULATIONS": "50000",
         "ASYNCDUP_EXAMPLES": "20000",
         "ASYNCDUP_PAIRS": "1000",
         "ASYNCDUP_CRASH_SHARE": "1",
+        "ASYNCDUP_FUZZ": "10000000",
+        "ASYNCDUP_HOSTILE": "100000",
+        "ASYNCDUP_CRASH_SEEDS": "50",  # more than 20,000 different states
+        "ASYNCDUP_KILLS": "500",
+        "ASYNCDUP_CANCEL_POINTS": "1000",
+        "ASYNCDUP_SOAK": "480",  # minutes
         "ASYNCDUP_INTEROP_EXAMPLES": "200",
     }
     session.run("pytest", "-q", "-n", "auto", "--timeout", "36000", "tests", *session.posargs, env=many)
+
+
+@nox.session(python="3.11")
+def fuzz(session: nox.Session) -> None:
+    """Inputs that reach new code in each parser, or those named, for 10 minutes each; what was found is in build/fuzz."""
+    install(session, ".[test]", "atheris>=3")
+    names = session.posargs or sorted(path.name for path in pathlib.Path("tests/fuzz/corpus").iterdir() if path.is_dir())
+    for name in names:
+        found = pathlib.Path("build/fuzz", name).absolute()
+        found.mkdir(parents=True, exist_ok=True)
+        options = ["-max_total_time=600", f"-artifact_prefix={found}-"]
+        session.run("python", "-m", "fuzz.coverage_guided", name, str(found), *options, env={"PYTHONPATH": "tests"})
 
 
 @nox.session

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,3 +34,12 @@ def unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flushes take most of a small backup's time, and nobody pulls the plug here."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr(os, "fdatasync", lambda descriptor: None)
+
+
+@pytest.fixture
+def in_memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk that is none, if there is one."""
+    fast = Path("/dev/shm")
+    folder = tempfile.mkdtemp(dir=fast if os.access(fast, os.W_OK) and shutil.disk_usage(fast).free > 100 << 20 else tmp_path)
+    yield Path(folder)
+    shutil.rmtree(folder)

@@ -1,13 +1,20 @@
 """What a kill, or a power cut, between any two changes to the disk leaves behind: copies of folders, taken while a run changes them (M3).
 
 One run gives all states; nothing has to be killed for that. A state is taken before every call that changes the disk, and in the middle of
-every write.
+every write, once for each model of what had become durable by then:
+
+* ``kill``: everything that was done; in the middle of a write, its first bytes.
+* ``power cut``: only what was flushed, under the names that were flushed.
+* ``writes lost``: all names, with what was flushed of their contents.
+* ``names lost``: all contents, under the names that were flushed.
+* ``names reordered``: likewise, but the newest change of a name is there, and those before it are not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import random
 import re
 import shutil
 import stat
@@ -17,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from unittest import mock
 
 CALLS = ("open", "mkdir", "rename", "link", "unlink", "fsync", "fdatasync")
@@ -36,21 +43,24 @@ class Kept:
 
 
 Content = dict[str, Kept]  # of the files of one folder
+Model = Literal["kill", "power cut", "writes lost", "names lost", "names reordered"]
+MODELS: tuple[Model, ...] = get_args(Model)
 NOTHING = Kept(b"")
+TEARS = 3  # of each write, if they are at random places
 
 
 @dataclass(frozen=True)
 class State:
-    """Folders at one moment. ``before``: the call that was not made any more. ``power``: only what had been flushed is there."""
+    """Folders at one moment. ``before``: the call that was not made any more. ``model``: of what is there of the calls before."""
 
     number: int
     before: str
-    power: bool
+    model: Model
     folders: tuple[Content, ...]
-    spool: Content = field(default_factory=dict)  # by their paths below the temporary folder; never flushed, so a power cut leaves none
+    spool: Content = field(default_factory=dict)  # by their paths below the temporary folder; never flushed
 
     def __str__(self) -> str:
-        return f"{'power cut' if self.power else 'kill'} {self.number} before {self.before}"
+        return f"{self.model} {self.number} before {self.before}"
 
     def lay_out(self, *folders: Path, tempdir: tuple[Path, Path] | None = None) -> None:
         """Make ``folders``, the archive folder last, be as they were then. ``tempdir``: that of the watched run, and the one to have instead."""
@@ -70,10 +80,18 @@ class State:
 
 
 class Disk:
-    """Watches ``folders``. ``states``: what was seen, each once."""
+    """Watches ``folders``. ``states``: what was seen, each once. ``rng`` says where writes are torn; None: in the middle."""
 
-    def __init__(self, *folders: Path, tempdir: Path | None = None) -> None:
+    def __init__(
+        self,
+        *folders: Path,
+        tempdir: Path | None = None,
+        models: tuple[Model, ...] = ("kill", "power cut"),
+        rng: random.Random | None = None,
+    ) -> None:
         self._tempdir = tempdir
+        self._models = models
+        self._rng = rng
         self.states: list[State] = []
         self._folders = folders
         self._seen: set[str] = set()
@@ -82,6 +100,7 @@ class Disk:
         # What a power cut leaves: of every file what was flushed last, under the names that its folder had when that was flushed last.
         self._flushed: dict[int, Kept] = {}
         self._named: dict[Path, dict[str, int]] = {}
+        self._names: list[dict[Path, dict[str, int]]] = [{}, {}]  # before the last call that was seen, and after it
         self._pins: list[int] = []  # an inode that is still open is not given to another file
         self._read: dict[int, tuple[tuple[int, int], Kept]] = {}  # what need not be read again, by inode: its size and time then
 
@@ -130,11 +149,12 @@ class Disk:
                 if isinstance(self.name, int) and not disk._watches(self.name):
                     return super().write(data)
                 with disk._lock:
-                    view = memoryview(data)
+                    view, written = memoryview(data), 0
                     disk._take("write")
-                    written = super().write(view[: len(view) // 2])
-                    disk._forget(self)
-                    disk._take("the rest of a write")
+                    for end in disk._tears(len(view)):
+                        written += super().write(view[written:end])
+                        disk._forget(self)
+                        disk._take("the rest of a write")
                     written += super().write(view[written:])
                     disk._forget(self)
                     return written
@@ -161,17 +181,35 @@ class Disk:
 
     def _note_names(self, folder: Path) -> None:
         if folder in self._folders and folder.exists():
-            self._named[folder] = {path.name: path.stat().st_ino for path in folder.iterdir()}
+            self._named[folder] = _inodes(folder)
+
+    def _tears(self, size: int) -> list[int]:
+        """How many of ``size`` bytes are written before a crash."""
+        return [size // 2] if self._rng is None else sorted(self._rng.randrange(size + 1) for _ in range(TEARS))
 
     def _take(self, before: str) -> None:
         self._calls += 1
-        self._keep(before, False, tuple(self._contents(folder) for folder in self._folders))
-        self._keep(before, True, tuple(self._after_power_cut(folder) for folder in self._folders))
+        now = {folder: _inodes(folder) for folder in self._folders}
+        if now != self._names[1]:
+            self._names = [self._names[1], now]
+        contents = {folder: {name: self._content(folder / name) for name in sorted(names)} for folder, names in now.items()}
+        for model in self._models:
+            self._keep(before, model, tuple(self._left(model, folder, contents[folder]) for folder in self._folders))
 
-    def _contents(self, folder: Path) -> Content:
-        if not folder.exists():
-            return {}
-        return {path.name: self._content(path) for path in sorted(folder.iterdir()) if path.name != "lockfile"}
+    def _left(self, model: Model, folder: Path, now: Content) -> Content:
+        """What is in ``folder`` after a crash, if the files in it are ``now``."""
+        if model == "kill":
+            return now
+        inodes = self._names[1][folder]
+        if model == "writes lost":
+            return {name: self._flushed.get(inodes[name], NOTHING) for name in now}
+        named = dict(self._named.get(folder, {}))
+        if model == "power cut":
+            return {name: self._flushed.get(inode, NOTHING) for name, inode in sorted(named.items())}
+        if model == "names reordered":
+            named = _with_last_change(named, self._names[0].get(folder, {}), inodes)
+        contents = {inodes[name]: kept for name, kept in now.items()}
+        return {name: contents.get(inode) or self._flushed.get(inode, NOTHING) for name, inode in sorted(named.items())}
 
     def _spool(self) -> Content:
         if self._tempdir is None:
@@ -194,10 +232,7 @@ class Disk:
         """It was written: its time need not tell, as it is no finer than some milliseconds."""
         self._read.pop(os.fstat(file.fileno()).st_ino, None)
 
-    def _after_power_cut(self, folder: Path) -> Content:
-        return {name: self._flushed.get(inode, NOTHING) for name, inode in sorted(self._named.get(folder, {}).items())}
-
-    def _keep(self, before: str, power: bool, folders: tuple[Content, ...]) -> None:
+    def _keep(self, before: str, model: Model, folders: tuple[Content, ...]) -> None:
         digest = hashlib.sha256()
         for content in folders:
             digest.update(b"folder")
@@ -205,8 +240,21 @@ class Disk:
                 digest.update(_lasting(name).encode() + b"\0" + kept.digest)
         if (seen := digest.hexdigest()) not in self._seen:
             self._seen.add(seen)
-            spool = {} if power else self._spool()
-            self.states.append(State(self._calls, _lasting(before), power, folders, spool))
+            spool = {} if model == "power cut" else self._spool()
+            if model == "writes lost":
+                spool = dict.fromkeys(spool, NOTHING)
+            self.states.append(State(self._calls, _lasting(before), model, folders, spool))
+
+
+def _inodes(folder: Path) -> dict[str, int]:
+    """By name. The lock is the kernel's: its file says nothing."""
+    return {entry.name: entry.inode() for entry in os.scandir(folder) if entry.name != "lockfile"} if folder.exists() else {}
+
+
+def _with_last_change(named: dict[str, int], before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """``named`` with the names that were given or taken away between ``before`` and ``after``."""
+    given = {name: inode for name, inode in after.items() if before.get(name) != inode}
+    return {name: inode for name, inode in (named | given).items() if name in after or name not in before}
 
 
 def _path(descriptor: int) -> Path:
