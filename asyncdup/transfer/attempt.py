@@ -39,6 +39,14 @@ class Interrupted(RetryableError):
     """The engine ended the attempt for a reason that is no failure of the far end (T6)."""
 
 
+class Stalled(RetryableError):
+    """Nothing moved while the engine waited on the transport (T1, T3). ``window``: seconds that it waited."""
+
+    def __init__(self, message: str, *, window: float, ambiguous: bool) -> None:
+        super().__init__(message, ambiguous=ambiguous)
+        self.window = window
+
+
 class Attempt:
     """What a transaction may know and say about its present run.
 
@@ -72,8 +80,12 @@ class Attempt:
         self._interrupted = False
         self._last = math.inf if policy.attempt_timeout is None else anyio.current_time() + policy.attempt_timeout
         self._allowed = policy.stall_timeout  # seconds until the next byte must have moved
+        self._heard = anyio.current_time()  # the newest sign of life
         self._left: float | None = None  # seconds that were left when the engine began to hold things up; None: it does not
         self._waits_for = "byte"
+        self._silent_until = math.inf  # the instant at which nothing has moved for too long
+        self._due = math.inf  # when enough bytes must have moved to be no trickle; never while none is on its way
+        self._lacking = 0.0  # bytes until then
         self._expect(self._allowed)
 
     @property
@@ -86,10 +98,18 @@ class Attempt:
         """The instant (monotonic clock of the loop) at which this attempt ends unless a byte moves."""
         return self._scope.deadline
 
+    def silence(self) -> float:
+        """Seconds that it has waited on the transport without a sign of life; 0 while the engine itself holds things up (T2)."""
+        if self._left is not None:
+            return 0.0
+        return max(0.0, anyio.current_time() - self._heard)
+
     def progress(self, count: int = 0) -> None:
         """``count`` bytes have moved (0: a sign of life). The stall clock starts anew (T1)."""
         self.bytes += count
         self._waits_for = "byte"
+        if count and self._policy.min_rate:
+            self._count_trickle(count)
         self._expect(self._policy.stall_timeout)
         if count and self._on_progress is not None:
             self._on_progress(count)
@@ -103,6 +123,7 @@ class Attempt:
     def request_sent(self, *, size: int = 0) -> None:
         """The last byte of the request is out: the response clock runs (T3). ``size``: bytes that move unseen before the response."""
         self._waits_for = "answer"
+        self._due = math.inf  # a server may think for as long as its own clock lets it
         self._expect(self._policy.response_timeout + size / OPAQUE_RATE)
 
     @contextmanager
@@ -111,12 +132,16 @@ class Attempt:
         if self._left is not None:  # nested: the outer one counts
             yield
             return
-        self._left = max(0.0, self._scope.deadline - anyio.current_time())
+        began = anyio.current_time()
+        self._left = max(0.0, self._silent_until - began)
         self._scope.deadline = self._last
         try:
             yield
         finally:
-            self._scope.deadline = min(self._last, anyio.current_time() + self._left)
+            self._heard = now = anyio.current_time()
+            self._due += now - began
+            self._silent_until = now + self._left
+            self._scope.deadline = min(self._last, self._silent_until, self._due)
             self._left = None
 
     def piece(self, way: Way) -> int | None:
@@ -160,18 +185,30 @@ class Attempt:
             _current.reset(token)
         if self._interrupted:
             raise Interrupted("the machine was suspended", ambiguous=self.body_begun)
-        what = f"no {self._waits_for} for {self._allowed:g} s"
         if anyio.current_time() >= self._last:
             what = f"not done after {self._policy.attempt_timeout:g} s"
-        raise RetryableError(what, ambiguous=self.body_begun) from TimeoutError(what)
+            raise RetryableError(what, ambiguous=self.body_begun) from TimeoutError(what)
+        what = f"no {self._waits_for} for {self._allowed:g} s"
+        if self._due < self._silent_until:
+            what = f"slower than {self._policy.min_rate:g} bytes/s for {self._policy.stall_timeout:g} s"
+        raise Stalled(what, window=self._allowed, ambiguous=self.body_begun) from TimeoutError(what)
+
+    def _count_trickle(self, count: int) -> None:
+        """Each time that as many bytes have moved as ``min_rate`` asks of ``stall_timeout``, the next such time begins (T3)."""
+        self._lacking -= count
+        if self._due == math.inf or self._lacking <= 0:
+            self._lacking = self._policy.min_rate * self._policy.stall_timeout
+            self._due = anyio.current_time() + self._policy.stall_timeout
 
     def _expect(self, seconds: float) -> None:
         """The next sign of life must come within ``seconds``, unless the engine holds things up just now."""
         self._allowed = seconds
+        self._heard = anyio.current_time()
         if self._left is not None:
             self._left = seconds
             return
-        self._scope.deadline = min(self._last, anyio.current_time() + seconds)
+        self._silent_until = self._heard + seconds
+        self._scope.deadline = min(self._last, self._silent_until, self._due)
 
 
 @dataclass(frozen=True, slots=True)

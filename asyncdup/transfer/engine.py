@@ -340,8 +340,9 @@ class Engine:
         self.pacing.set(upload=upload, download=download, requests=requests)
 
     def drain(self) -> None:
-        """Take nothing new: ``submit`` and ``spool.new`` raise Drained; what was accepted is finished (X3), but the operator is not waited for:
-        what a lane in WAITING holds fails with Drained once nothing of it is in flight. Idempotent."""
+        """Take nothing new: ``submit`` and ``spool.new`` raise Drained; what was accepted is finished (X3), but what nobody knows the end of is not
+        waited for: what is held by a lane in WAITING, by a pause, or by a failure that mode ``wait`` repeats for ever, fails with Drained once
+        nothing of its lane is in flight. Idempotent."""
         if self._drained is None:
             self._drained = Drained("the engine finishes what it has and takes nothing new")
             self.spool.room.close(self._drained)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
-from asyncdup.errors import OperatorError, RetryableError, Scope
+from asyncdup.errors import OperatorError, RetryableError, Scope, in_words
 
 E = TypeVar("E", bound=BaseException)
 
@@ -98,7 +98,7 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """One line for events and flags: class and message."""
+    """One line for logs: class and message."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -108,10 +108,10 @@ def explain(failure: Failure) -> str:
 
     The root cause alone may say nothing: OpenSSH's answer on a full disk is "Failure".
     """
-    said, root = str(failure.error).strip(), str(failure.root).strip()
+    said, root = str(failure.error).strip(), in_words(failure.root)
     if failure.error is failure.root or not said or isinstance(failure.error, ExceptionGroup):
-        return describe(failure.root)
-    return said if root and root in said else f"{said}: {describe(failure.root)}"
+        return root
+    return said if root.lower() in said.lower() else f"{said}: {root}"
 
 
 def _leaves(error: Exception) -> Iterator[Exception]:

@@ -13,11 +13,11 @@ from typing import Any
 import anyio
 from anyio.abc import Process
 
+from asyncdup.environment import without_secrets
 from asyncdup.transfer.limits import CLEANUP
 
 LIMIT = 30.0  # seconds
 MOST_OUTPUT = 16 << 10  # bytes that are logged; the rest is read and dropped, so that the command does not block
-_SECRET = ("PASSPHRASE", "PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL", "ACCESS_KEY")  # in names of variables it has no need of
 
 
 async def run_hook(command: Sequence[str], record: Mapping[str, Any], *, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
@@ -41,7 +41,7 @@ async def run_hook(command: Sequence[str], record: Mapping[str, Any], *, environ
 
 def _environment(environ: Mapping[str, str], record: Mapping[str, Any]) -> dict[str, str]:
     """Ours without what may be secret, and the record as ASYNCDUP_* variables."""
-    kept = {name: value for name, value in environ.items() if not any(word in name.upper() for word in _SECRET)}
+    kept = without_secrets(environ)
     for name, value in record.items():
         text = "\n".join(value) if isinstance(value, list) else str(value)
         kept[f"ASYNCDUP_{name.upper()}"] = text.replace("\0", "")

@@ -18,8 +18,9 @@ from asyncdup.backends.base import Backend
 from asyncdup.errors import BackendError, Drained, InterruptedByOperator, LaneUnavailable, NotFound, Precondition
 from asyncdup.events import Event
 from asyncdup.transfer import gate as table
+from asyncdup.transfer.attempt import Stalled
 from asyncdup.transfer.diary import Diary
-from asyncdup.transfer.failure import Failure, describe
+from asyncdup.transfer.failure import Failure, explain
 from asyncdup.transfer.gate import NEEDS_ROOM, Action, GateState, State
 from asyncdup.transfer.limits import Level, Memory, Room, Ticket, Turns
 from asyncdup.transfer.policy import GiveUp, Retry, RetryPolicy, Streak
@@ -32,12 +33,16 @@ EXTRA_CONTROL = 2  # attempts of level CONTROL that may run beside the slots (S6
 
 @dataclass(slots=True, eq=False)
 class Permit:
-    """The right to run one attempt. ``slot`` counts from 0; ``memory``: bytes that it holds; ``interrupt``: ends the attempt that runs."""
+    """The right to run one attempt. ``slot`` counts from 0; ``memory``: bytes that it holds.
+
+    Of the attempt that runs: ``interrupt`` ends it; ``silence``: seconds in which the transport gave no sign of life.
+    """
 
     ticket: Ticket
     slot: int
     memory: int
     interrupt: Callable[[], None] | None = None
+    silence: Callable[[], float] = lambda: 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +105,8 @@ class Gate:
         self._changed = anyio.Event()
         self._widened = -math.inf
         self._draining = False
-        self._left_waiting = False  # it has stopped since a drain does not wait for the operator
+        self._endless = False  # the present BACKOFF is one that every mode but ``wait`` would have given up in
+        self._left = ""  # what a drain found it at, and did not wait for
 
     # What one may ask
 
@@ -154,15 +160,18 @@ class Gate:
     def pause(self, why: str = "api") -> None:
         """Start nothing until ``unpause(why)``; what runs goes on."""
         self._step(table.Paused(why), why)
+        self._leave_if_drained()
 
     def unpause(self, why: str = "api") -> None:
         """Take the pause ``why`` away."""
         self._step(table.Unpaused(why), why)
 
     def drain(self) -> None:
-        """Wait for the operator no more: in WAITING, now or later, what is in flight ends, and what waits is refused with Drained (X3)."""
+        """Wait no more, now or later, for what nobody knows the end of: the operator, a pause, a failure that mode ``wait`` repeats for ever.
+        What is in flight then ends, and what waits is refused with Drained (X3)."""
         self._draining = True
         self._review()
+        self._tell_change()
 
     def close(self, by: str = "end") -> None:
         """The lane ends; an open episode is closed (G9)."""
@@ -186,8 +195,12 @@ class Gate:
             self.limit = limit
             self._review()
 
+    def leaves(self, retry: Retry) -> bool:
+        """Whether an op must not wait for ``retry``, which is its own, since the lane is drained and nobody knows an end of it (X3)."""
+        return self._draining and retry.endless and not retry.at_gate
+
     async def wait_change(self) -> None:
-        """Return at the next change of state."""
+        """Return at the next change of state, and when a drain begins."""
         await self._changed.wait()
 
     # What an op does
@@ -273,9 +286,11 @@ class Gate:
     def failed(self, permit: Permit, failure: Failure, streak: Streak, policy: RetryPolicy) -> Retry | GiveUp:
         """Count a failure, on the op's ``streak`` or on the lane's, and say what follows for the op.
 
-        A failure is the lane's if its scope is, or if the gate is not RUNNING (B1). Several attempts that were in flight when the gate closed
-        are one failure of the lane: else a short outage would use up a limited number of attempts at once.
+        A failure is the lane's if its scope is, if the whole lane is silent, or if the gate is not RUNNING (B1). Several attempts that were
+        in flight when the gate closed are one failure of the lane: else a short outage would use up a limited number of attempts at once.
         """
+        if isinstance(failure.error, Stalled) and self._silent_beside(permit, failure.error.window):
+            failure = replace(failure, scope="lane")
         state, probe = self.state, permit is self._probe
         passing = self._table.space and permit.ticket.verb not in NEEDS_ROOM  # lack of room does not concern it
         if failure.scope == "op" and (state is State.RUNNING or passing) and not (failure.operator and policy.mode == "wait"):
@@ -292,6 +307,15 @@ class Gate:
         self._streak.failures += state is State.RUNNING or probe
         return self._decide(permit, failure, streak)
 
+    def _silent_beside(self, permit: Permit, window: float) -> bool:
+        """Whether an attempt that stalled for ``window`` seconds did not stall alone: nothing moves in any other that runs, either.
+
+        A dead link silences all attempts, each at its own last byte; half the window is enough for one that was heard a little later.
+        Without another attempt to compare with, nothing is known of the lane.
+        """
+        others = [other for other in self._running - {permit} if other.ticket.name not in self._lingering]
+        return bool(others) and all(other.silence() >= window / 2 for other in others)
+
     def _decide(self, permit: Permit, failure: Failure, streak: Streak) -> Retry | GiveUp:
         now, held = anyio.current_time(), self.diary.held()
         verdict = self.policy.decide(self._streak.failures, self._streak.elapsed(now, held), failure, self.rng)
@@ -300,10 +324,11 @@ class Gate:
             own = self.policy.decide(streak.outlived, streak.lasting(now, held), failure, self.rng)
             verdict = own if isinstance(own, GiveUp) else verdict
         if isinstance(verdict, GiveUp):
-            self._step(table.GaveUp(hold=verdict.hold, space=failure.space), describe(failure.root))
+            self._step(table.GaveUp(hold=verdict.hold, space=failure.space), explain(failure))
             return verdict
+        self._endless = verdict.endless
         again = table.Failed(until=now + verdict.delay, probe=permit is self._probe, firm=verdict.firm, space=failure.space)
-        self._step(again, describe(failure.root))
+        self._step(again, explain(failure))
         return replace(verdict, at_gate=True)
 
     def _failed_alone(self, failure: Failure, streak: Streak, policy: RetryPolicy) -> Retry | GiveUp:
@@ -314,14 +339,14 @@ class Gate:
         elapsed = streak.elapsed(anyio.current_time(), self.diary.held())
         verdict = policy.decide(streak.failures, elapsed, failure, self.rng)
         if isinstance(verdict, GiveUp) and verdict.hold:
-            self._step(table.GaveUp(hold=True, space=failure.space), describe(failure.root))
+            self._step(table.GaveUp(hold=True, space=failure.space), explain(failure))
         return verdict
 
     def give_up(self, failure: Failure) -> None:
         """The lane gives up by mode, whatever the streak says: an abandoned call has kept it for too long."""
         self.diary.failure = failure
         if self.policy.mode != "wait":
-            self._step(table.GaveUp(hold=self.policy.mode == "intervention"), describe(failure.root))
+            self._step(table.GaveUp(hold=self.policy.mode == "intervention"), explain(failure))
 
     def _begin_streak(self, streak: Streak) -> None:
         """The lane's clock starts with the attempt that failed first."""
@@ -383,9 +408,17 @@ class Gate:
     def _leave_if_drained(self) -> None:
         """What an abandoned call may still do (T5) is not waited for: nobody knows when it returns."""
         in_flight = any(permit.ticket.name not in self._lingering for permit in self._running)
-        if self._draining and self.state is State.WAITING and not in_flight:
-            self._left_waiting = True
+        if self._draining and not in_flight and (what := self._held_up()):
+            self._left = what
             self._step(table.Closed(), "drain")
+
+    def _held_up(self) -> str:
+        """What keeps everything that waits from starting, if nobody knows when that ends."""
+        if self.state is State.WAITING:
+            return "it waited for the operator"
+        if self._table.pauses and self.state is not State.STOPPED:
+            return "it was paused"
+        return "it was tried again without end" if self._endless and self.state is State.BACKOFF else ""
 
     def _admits(self, ticket: Ticket) -> bool:
         if ticket.name in self._lingering or (self._ending and self.state is State.PROBING):
@@ -411,15 +444,15 @@ class Gate:
 
     def refusal(self, ticket: Ticket) -> Exception:
         """What an op raises at a lane that has stopped: its own root cause, or LaneUnavailable from the lane's if it was never tried (B5);
-        InterruptedByOperator if the operator or the time limit stopped it (R1, G8); Drained if a drain found it waiting (X3)."""
+        InterruptedByOperator if the operator or the time limit stopped it (R1, G8); Drained if a drain did not wait for its end (X3)."""
         cause = ticket.last or self.diary.failure
         hint, root = (cause.hint, cause.root) if cause else (None, None)
         refused: BackendError | InterruptedByOperator | Drained
         where = self.name or "the backend"
         if self._table.aborted:
             refused = InterruptedByOperator(f"{ticket} on {where}: stopped by the operator", hint=hint)
-        elif self._left_waiting:
-            refused = Drained(f"{ticket} on {where}: told to end while it waited for the operator", hint=hint)
+        elif self._left or (self._draining and self.state is not State.STOPPED):
+            refused = Drained(f"{ticket} on {where}: told to end while {self._left or 'it was tried again without end'}", hint=hint)
         elif ticket.last is not None:
             return ticket.last.root
         else:
@@ -440,8 +473,7 @@ class Gate:
             self._widened = anyio.current_time()  # the success that opened the gate does not widen it
         if self._table.state is not before.state or self._table.pauses != before.pauses:
             self.diary.note_change(before, self._table, why)
-            self._changed.set()
-            self._changed = anyio.Event()
+            self._tell_change()
         for action in actions:
             self.diary.note_episode(action, before, self._table, why)
         if Action.CLEAR_STREAKS in actions:
@@ -451,6 +483,10 @@ class Gate:
             self._review()
             for waiter in self._waiters:
                 waiter.woken.set()
+
+    def _tell_change(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
 
 
 class Lane:

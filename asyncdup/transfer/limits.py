@@ -6,8 +6,9 @@ held while waiting for the rest, and a cancelled wait leaves nothing behind.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import anyio
@@ -49,7 +50,7 @@ class Ticket:
     memory: int = 0
     turn: int = 0  # among the jobs of a lane, see ``Turns``
     last: Failure | None = None  # of the op's own last attempt
-    attempts: Iterator[int] | None = None  # numbers for attempts, where several calls of one op run side by side
+    attempts: Iterator[int] = field(default_factory=lambda: itertools.count(1))  # their numbers, over all calls that the op makes (V1)
 
     @property
     def rank(self) -> tuple[Level, int, int]:

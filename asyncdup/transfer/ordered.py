@@ -16,10 +16,10 @@ import anyio
 import anyio.lowlevel
 
 from asyncdup.backends.base import Body, ObjectInfo, SupportsLocalFiles
-from asyncdup.errors import Drained, IntegrityError
+from asyncdup.errors import Drained, IntegrityError, in_words
 from asyncdup.events import Blocked, Event, Notice, Unblocked
 from asyncdup.transfer.download import Download
-from asyncdup.transfer.failure import add_note, describe, sole
+from asyncdup.transfer.failure import add_note, sole
 from asyncdup.transfer.in_place import InPlace
 from asyncdup.transfer.lane import Lane
 from asyncdup.transfer.limits import CLEANUP, DiskRefused, Level, Ticket
@@ -316,7 +316,7 @@ class Writer:
             return
         (_, first), *later = errors
         for op, error in later:
-            add_note(first, f"{op.ticket} failed, too: {describe(error)}")
+            add_note(first, f"{op.ticket} failed, too: {in_words(error)}")
         raise first
 
     async def _wait(self) -> None:

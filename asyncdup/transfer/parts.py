@@ -6,7 +6,6 @@ no more of them wait there than have failed, plus one.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -16,11 +15,10 @@ import anyio
 
 from asyncdup.backends.base import Body, ObjectInfo, Part, PartLimits, SupportsParts
 from asyncdup.backends.bodies import SlicedBody
-from asyncdup.errors import NotFound, PermanentError, RetryableError, Unsupported
+from asyncdup.errors import NotFound, PermanentError, RetryableError, Unsupported, in_words
 from asyncdup.events import Event, Notice
 from asyncdup.transfer import verbs
 from asyncdup.transfer.attempt import MeteredBody, current_attempt
-from asyncdup.transfer.failure import describe
 from asyncdup.transfer.gate import State
 from asyncdup.transfer.lane import Lane
 from asyncdup.transfer.limits import CLEANUP, Ticket
@@ -109,7 +107,6 @@ class PartedPut:
         self._look = partial(verbs.is_stored, lane.backend, self._name, body, absent=absent)
         self._journal = journal
         self._emit = emit
-        self._attempts = itertools.count(1)
 
     async def __call__(self, call: Call) -> ObjectInfo:
         earlier = await self._earlier()
@@ -117,17 +114,17 @@ class PartedPut:
             try:
                 return await self._finish(earlier)
             except PermanentError as error:
-                self._say(f"{self._name} is sent anew: {describe(error)}")
+                self._say(f"{self._name} is sent anew: {in_words(error)}")
         try:
             upload = await self._begin()
         except Unsupported as error:
             self._lane.without_parts = True
-            self._say(f"{self._lane.name} takes no objects in parts: {describe(error)}")
+            self._say(f"{self._lane.name} takes no objects in parts: {in_words(error)}")
             return await self._whole(call)
         try:
             return await self._finish(upload)
         except NotFound as error:  # somebody has given the upload up, as a rule for old ones does: once that may happen
-            self._say(f"{self._name} is sent anew: {describe(error)}")
+            self._say(f"{self._name} is sent anew: {in_words(error)}")
         return await self._finish(await self._begin())
 
     async def _begin(self) -> Begun:
@@ -237,7 +234,7 @@ class PartedPut:
                 await self._backend.abort_parts(self._name, upload.id)
                 return
             except Exception as error:  # noqa: BLE001 - the failure that led here is the one to be raised
-                why = describe(error)
+                why = in_words(error)
         self._say(f"the parts of {self._name} are still at {self._lane.name} ({why}); cleanup removes them")
 
     async def _call(
@@ -248,7 +245,7 @@ class PartedPut:
         memory: int = 0,
         reconcile: Callable[[], Awaitable[Done[T] | None]] | None = None,
     ) -> T:
-        ticket = replace(self._ticket, verb=verb, memory=memory, last=None, attempts=self._attempts)
+        ticket = replace(self._ticket, verb=verb, memory=memory, last=None)
         return await call_persistently(txn, gate=self._lane.gate, op=ticket, reconcile=reconcile, emit=self._emit)
 
     @property

@@ -19,11 +19,13 @@ class Retry:
     """Try again after ``delay`` seconds.
 
     ``firm``: the server asked for that time, so nothing may shorten it (B2). ``at_gate``: the gate counts the delay, for all ops of the lane.
+    ``endless``: every other mode would have given up.
     """
 
     delay: float
     firm: bool = False
     at_gate: bool = False
+    endless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,7 @@ class RetryPolicy:
         attempt_timeout: limit of one attempt, whatever its progress.
         stall_timeout: limit of the time in which no byte moves while we wait for the transport (T1).
         response_timeout: limit from the last byte of a request to the first of its response (T3).
+        min_rate: bytes/s; an attempt whose bytes move more slowly than that for ``stall_timeout`` has stalled (T3). 0 = off.
         delay: fixed mode, the mean sleep between attempts.
     """
 
@@ -102,6 +105,7 @@ class RetryPolicy:
     attempt_timeout: float | None = None
     stall_timeout: float = 60.0
     response_timeout: float = 120.0
+    min_rate: float = 0.0
     delay: float | None = None
 
     def __post_init__(self) -> None:
@@ -120,6 +124,8 @@ class RetryPolicy:
         )
         if any(value is not None and not value >= 0 for value in (*durations, self.delay)):
             raise ValueError("a duration of the retry policy is negative or not a number")
+        if not 0 <= self.min_rate < math.inf:
+            raise ValueError(f"min_rate is {self.min_rate}, but 0 (off) is the least, and a number of bytes a second")
 
     @classmethod
     def fixed(cls, num_retries: int, delay: float = 30.0, *, mode: Mode = "fail", timeout: float = 60.0) -> RetryPolicy:
@@ -146,7 +152,8 @@ class RetryPolicy:
         if self.mode != "wait":
             return GiveUp(hold=self.mode == "intervention")
         patient = self.slow if self.delay is None else self.delay
-        return Retry(delay=max(rng.uniform(patient / 2, patient), failure.retry_after or 0.0), firm=failure.retry_after is not None)
+        delay = max(rng.uniform(patient / 2, patient), failure.retry_after or 0.0)
+        return Retry(delay=delay, firm=failure.retry_after is not None, endless=True)
 
     def _retry(self, failures: int, failure: Failure, rng: random.Random) -> Retry:
         if failure.retry_after is not None:

@@ -13,7 +13,7 @@ import anyio
 
 from asyncdup.events import AttemptFinished, AttemptStarted, Blocked, Event, Progress, Reconciled, RetryScheduled, Unblocked
 from asyncdup.transfer.attempt import Attempt, Interrupted, current_attempt
-from asyncdup.transfer.failure import Failure, add_note, classify, describe, sole
+from asyncdup.transfer.failure import Failure, add_note, classify, describe, explain, sole
 from asyncdup.transfer.gate import State
 from asyncdup.transfer.lane import Gate, Permit
 from asyncdup.transfer.limits import Ticket
@@ -112,6 +112,8 @@ class _Call(Generic[T]):
                 raise outcome
             if isinstance(outcome, Retry):
                 await self._rest(outcome)
+                if self._gate.leaves(outcome):
+                    raise self._noted(self._gate.refusal(self._ticket))
 
     async def _enter(self) -> Permit | None:
         began = anyio.current_time()
@@ -128,7 +130,7 @@ class _Call(Generic[T]):
     async def _attempt(self, permit: Permit) -> Done[T] | Retry | GiveUp | Exception:
         """Run once. Raised errors come back as values, so that they are raised outside of any ``except`` block (C3)."""
         self._number += 1
-        self._label = self._number if self._ticket.attempts is None else next(self._ticket.attempts)
+        self._label = next(self._ticket.attempts)
         attempt = Attempt(
             self._policy,
             number=self._number,
@@ -137,7 +139,7 @@ class _Call(Generic[T]):
             rates=self._gate.rates,
             on_limited=self._limited,
         )
-        permit.interrupt = attempt.interrupt
+        permit.interrupt, permit.silence = attempt.interrupt, attempt.silence
         began = anyio.current_time()
         self._emit(AttemptStarted(**self._labels(), slot=permit.slot))
         outcome: Done[T] | Exception
@@ -191,18 +193,18 @@ class _Call(Generic[T]):
         self._ticket.last = failure
         verdict = self._gate.failed(permit, failure, self._streak, self._policy)
         if isinstance(verdict, Retry):
-            scheduled = RetryScheduled(**self._labels(), delay=verdict.delay, error_class=failure.kind, error=describe(failure.root))
-            self._emit(scheduled)
+            error, why = describe(failure.root), explain(failure)
+            self._emit(RetryScheduled(**self._labels(), delay=verdict.delay, error_class=failure.kind, error=error, why=why))
         elif not verdict.hold:
             return self._noted(failure.root)
         return verdict
 
     async def _rest(self, retry: Retry) -> None:
-        """Sleep, unless the gate counts the delay. The lane's end and an operator's resume cut the sleep short."""
+        """Sleep, unless the gate counts the delay. The lane's end, a drain of it and an operator's resume cut the sleep short."""
         began = anyio.current_time()
         if not retry.at_gate:
             with anyio.CancelScope(deadline=began + retry.delay):
-                while self._gate.state is not State.STOPPED and self._gate.resumes == self._resumes:
+                while self._gate.state is not State.STOPPED and self._gate.resumes == self._resumes and not self._gate.leaves(retry):
                     await self._gate.wait_change()
         self._waited += anyio.current_time() - began
 

@@ -1,4 +1,4 @@
-"""A drain does not wait for the operator (X3, G6): what is in flight ends, what waits is refused, and the run can be begun again."""
+"""A drain waits for nothing that nobody knows the end of (X3, G6): what is in flight ends, what waits is refused, and the run can be begun again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.memory import MemoryBackend
 from asyncdup.errors import Drained, exit_code_of
 from asyncdup.events import AttemptStarted, EpisodeClosed, EpisodeOpened
-from asyncdup.testing.faults import Delay, Raise, auth_lost, disk_full
+from asyncdup.testing.faults import Delay, Raise, auth_lost, disk_full, lost, refused
 from asyncdup.testing.faulty import FaultyBackend
 from asyncdup.transfer import Engine, Intervention, RetryPolicy, open_engine
 from asyncdup.transfer.ordered import Writer
@@ -118,3 +118,64 @@ async def test_x3_a_drain_is_no_hindrance_to_a_backoff(far, log) -> None:
             await op.result()
 
     assert list(backend.inner.inner.store) == ["a", "b"]
+
+
+@pytest.mark.parametrize("when", ["before", "while it is paused"])
+async def test_x3_a_drain_does_not_wait_for_the_end_of_a_pause(far, log, when: str) -> None:
+    """Nothing starts (S2), what runs ends, and nobody has to remember the pause."""
+    backend: FaultyBackend = far(10.0)
+
+    with pytest.raises(Drained, match="told to end while it was paused") as caught:
+        async with open_engine(concurrency=1, events=log.hub) as engine, engine.writer(engine.lane(backend)) as writer:
+            for name in "abc":
+                await writer.put(name, BytesBody(b"x"))
+            await anyio.sleep(1)
+            for step in (engine.drain, engine.pause) if when == "before" else (engine.pause, engine.drain):
+                step()
+                await anyio.sleep(1)
+
+    assert exit_code_of(caught.value) == 60
+    assert 10 <= anyio.current_time() < 11 and list(backend.inner.inner.store) == ["a"]
+
+
+async def test_x3_a_pause_of_an_idle_lane_ends_a_drain(far) -> None:
+    """The op comes to the gate after both: it followed another lane's."""
+    slow, paused = far(10.0), far()
+    with pytest.raises(Drained, match="paused"):
+        async with open_engine() as engine:
+            first = await engine.submit(engine.lane(slow), "put", "a", BytesBody(b"x"))
+            await engine.submit(lane := engine.lane(paused), "put", "b", BytesBody(b"x"), after=[first])
+            engine.drain()
+            lane.gate.pause()
+
+    assert "a" in slow.inner.inner.store and paused.calls == []
+
+
+@pytest.mark.parametrize("drained", [0, 10_000])
+@pytest.mark.parametrize(("trouble", "patience"), [(refused, 100), (lost, 100), (auth_lost, 0)], ids=["lane", "op", "person"])
+async def test_x3_g5_a_drain_ends_what_mode_wait_repeats_for_ever(far, log, trouble, patience: int, drained: int) -> None:
+    """Not before another mode would have given up."""
+    backend: FaultyBackend = far(1.0)
+    backend.script("put", *[Raise(trouble)] * 10_000, name="b")
+    policy = RetryPolicy(mode="wait", max_elapsed=100)
+
+    with pytest.raises(Drained, match="told to end while it was tried again without end"), anyio.fail_after(20_000):
+        async with open_engine(concurrency=2, events=log.hub, policy=policy) as engine, engine.writer(engine.lane(backend)) as writer:
+            await writer.put("b", BytesBody(b"x"))
+            await anyio.sleep(drained)
+            engine.drain()
+
+    assert max(drained, patience) <= anyio.current_time() <= max(drained + 2, 2 * patience)
+    assert backend.inner.inner.store == {}
+
+
+async def test_x3_in_mode_wait_a_drain_is_no_hindrance_to_what_passes_by_itself(far) -> None:
+    backend: FaultyBackend = far(1.0)
+    backend.script("put", *[Raise(refused)] * 4)
+
+    async with open_engine(policy=RetryPolicy(mode="wait")) as engine:
+        op = await engine.submit(engine.lane(backend), "put", "a", BytesBody(b"x"))
+        engine.drain()
+        await op.result()
+
+    assert list(backend.inner.inner.store) == ["a"]

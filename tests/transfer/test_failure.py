@@ -147,11 +147,11 @@ def test_c7_a_note_is_added_once() -> None:
 @pytest.mark.parametrize(
     ("error", "cause", "told"),
     [
-        (OperatorError("no login"), None, "OperatorError: no login"),
+        (OperatorError("no login"), None, "no login"),
         (OperatorError("cannot write: Failure: no space left"), OSError("Failure"), "cannot write: Failure: no space left"),
-        (OperatorError("no login"), OSError("key refused"), "no login: OSError: key refused"),
-        (OperatorError("no login"), EOFError(), "no login: EOFError"),
-        (OperatorError(), OSError("key refused"), "OSError: key refused"),
+        (OperatorError("no login"), OSError("key refused"), "no login: key refused"),
+        (OperatorError("no login"), EOFError(), "no login: the connection ended too early"),
+        (OperatorError(), OSError("key refused"), "key refused"),
     ],
 )
 def test_n2_the_operator_is_told_what_the_backend_makes_of_it_and_what_lies_behind(

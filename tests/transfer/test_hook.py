@@ -94,7 +94,7 @@ async def test_n3_the_command_gets_json_and_variables_and_no_secrets(far, log, t
 
     record, variables = json.loads(seen.read_text())
     assert (record["job"], record["episode"], record["pid"]) == ("job1", "memory://#1", os.getpid())
-    assert (record["message"], record["hint"]) == ("OperatorError: authentication failed", "renew the credentials")
+    assert (record["message"], record["hint"]) == ("authentication failed", "renew the credentials")
     assert (variables["ASYNCDUP_MESSAGE"], variables["ASYNCDUP_HINT"]) == (record["message"], record["hint"])
     assert variables["MAILTO"] == "me" and "p" not in variables.values()
     assert f"{sys.executable}: told" in case.said()

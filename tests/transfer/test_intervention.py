@@ -109,7 +109,7 @@ async def test_n2_the_flag_says_what_happened_and_what_to_do(far, flag: Path, lo
     assert modes == [0o600] and list(flag.parent.iterdir()) == []
     assert (record["version"], record["job"], record["pid"], record["host"]) == (1, "job1", os.getpid(), socket.gethostname())
     assert (record["since"], record["backend"], record["class"]) == (1234.5, "memory://", "operator")
-    assert record["message"] == "OperatorError: authentication failed" and record["hint"] == "renew the credentials"
+    assert record["message"] == "authentication failed" and record["hint"] == "renew the credentials"
     assert record["attempts"] == 1 and record["episode"] == "memory://#1"
     assert f"rm {flag}" in record["resume"] and f"kill -USR1 {os.getpid()}" in record["resume"]
 
@@ -134,7 +134,7 @@ async def test_n1_once_in_once_out_with_the_exact_commands(far, flag: Path, log)
 
     (opened,) = log.of(EpisodeOpened)
     assert len(log.of(EpisodeClosed)) == 1
-    assert opened.error == "OperatorError: authentication failed" and opened.hint == "renew the credentials"
+    assert opened.error == "authentication failed" and opened.hint == "renew the credentials"
     assert opened.resume == (f"rm {flag}", f"touch {flag}", f"echo resume > {flag}", f"echo abort > {flag}  # to give up")
 
 
@@ -229,7 +229,7 @@ def stale(flag: Path, **changes: object) -> None:
     """What a process that is dead left."""
     with subprocess.Popen([sys.executable, "-S", "-c", ""]) as dead:
         pass
-    record = {"program": "asyncdup", "pid": dead.pid, "host": socket.gethostname(), "message": "OSError: disk full"}
+    record = {"program": "asyncdup", "pid": dead.pid, "host": socket.gethostname(), "message": "disk full"}
     flag.write_text(json.dumps(record | changes))
 
 

@@ -374,7 +374,7 @@ def other_size(store: Slow, journal: Journal) -> None:
 
 @pytest.mark.parametrize("odd", [other_etag, part_lost, upload_gone, other_size])
 async def test_whatever_is_odd_is_given_up_and_begun_anew(odd: Callable[[Slow, Journal], None]) -> None:
-    """X5: going on is a gain and never a risk."""
+    """X5, I4: going on is a gain and never a risk; what the server lists counts, and not what we believe it has."""
     store, journal = Slow(), Journal()
     await half_sent(store, journal)
     odd(store, journal)

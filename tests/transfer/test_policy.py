@@ -112,7 +112,9 @@ def test_g5_mode_wait_never_gives_up_and_probes_at_most_every_ten_caps() -> None
     assert delays(policy, failure(retry_after=5000), 3) == (5000, 5000)
 
 
-@pytest.mark.parametrize("options", [{"mode": "skip"}, {"max_attempts": -1}, {"base": -1}, {"max_elapsed": math.nan}, {"delay": -3}])
+@pytest.mark.parametrize(
+    "options", [{"mode": "skip"}, {"max_attempts": -1}, {"base": -1}, {"max_elapsed": math.nan}, {"delay": -3}, {"min_rate": -1}]
+)
 def test_senseless_policies_are_refused(options: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="policy|mode|max_attempts"):
+    with pytest.raises(ValueError, match="policy|mode|max_attempts|min_rate"):
         RetryPolicy(**options)

@@ -271,6 +271,58 @@ async def test_t3_the_response_clock_runs_from_the_end_of_the_request() -> None:
     assert 150 <= anyio.current_time() <= 150.5
 
 
+async def _drip(every: float, count: int, *, times: int) -> None:
+    for _ in range(times):
+        await anyio.sleep(every)
+        current_attempt().progress(count)
+
+
+async def test_t3_an_attempt_below_the_least_rate_is_a_stall() -> None:
+    """A byte a second keeps the stall clock (T1) quiet for ever."""
+
+    async def txn() -> int:
+        if current_attempt().number == 1:
+            await _drip(1, 99, times=10_000)
+        return current_attempt().number
+
+    assert await call_persistently(txn, policy=RetryPolicy(min_rate=100)) == 2
+    assert 61 <= anyio.current_time() <= 61.5, "a window of the stall time, from the first byte on"
+    with pytest.raises(TimeoutError, match="slower than 100 bytes/s for 60 s"):
+        await call_persistently(lambda: _drip(1, 99, times=10_000), policy=RetryPolicy(min_rate=100, max_attempts=2))
+
+
+@pytest.mark.parametrize(("every", "count", "rate"), [(1, 105, 100), (20, 3000, 100), (1, 1, 0)])
+async def test_t3_an_attempt_above_the_least_rate_goes_on(every: float, count: int, rate: float) -> None:
+    await call_persistently(lambda: _drip(every, count, times=1000), policy=RetryPolicy(min_rate=rate, max_attempts=1))
+
+    assert anyio.current_time() == pytest.approx(1000 * every)
+
+
+async def test_t3_one_that_was_fast_and_then_trickles_is_ended_all_the_same() -> None:
+    async def txn() -> None:
+        await _drip(1, 1000, times=100)
+        await _drip(1, 1, times=10_000)
+
+    with pytest.raises(TimeoutError, match="slower than"):
+        await call_persistently(txn, policy=RetryPolicy(min_rate=100, max_attempts=1, attempt_timeout=500))
+
+    assert 100 + 60 <= anyio.current_time() <= 2 * (100 + 60) + 1
+
+
+async def test_t2_t3_what_the_engine_holds_up_and_what_the_server_thinks_over_is_no_trickle() -> None:
+    async def txn() -> int:
+        attempt = current_attempt()
+        for _ in range(20):
+            await _drip(1, 200, times=25)
+            with attempt.own_wait():
+                await anyio.sleep(500)
+        attempt.request_sent()
+        await anyio.sleep(119)
+        return attempt.number
+
+    assert await call_persistently(txn, policy=RetryPolicy(min_rate=100)) == 1
+
+
 async def test_attempt_timeout_ends_even_a_lively_attempt() -> None:
     async def txn() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Any program, whatever the backends and the operator do (G1-G10, S1-S9, O1-O8, V3, C2-C5, P11): see ``World`` for what must hold.
+"""Any program, whatever the backends and the operator do (G1-G10, S1-S9, O1-O8, V3, C2-C5, Q4, X5, P11): see ``World`` for what must hold.
 
 ASYNCDUP_EXAMPLES raises the number of programs, ``nox -s torture`` to 20,000.
 """
@@ -23,12 +23,12 @@ EXAMPLES = int(os.environ.get("ASYNCDUP_EXAMPLES", "200"))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(max(120, EXAMPLES))]
 
-work = "put put put_spooled get look delete read write"
+work = "put put put_spooled put_large put_large get look delete read write"
 trouble = "fail fail outage suspend cancel kill"
 control = "pause unpause resume abort slots rate drain"
 digit = st.integers(0, 9)
 seconds = st.sampled_from([0.0, 0.0, 0.1, 1.0, 40.0, 700.0])
-programs = st.lists(st.tuples(st.sampled_from(f"{work} {trouble} {control}".split()), digit, digit, seconds), max_size=40)
+programs = st.lists(st.tuples(st.sampled_from(f"{work} {trouble} {control}".split()), digit, digit, seconds), min_size=5, max_size=40)
 engines = st.builds(
     Setting,
     mode=st.sampled_from(["fail", "wait", "intervention"]),
@@ -50,6 +50,13 @@ def test_s2_what_was_let_in_does_not_start_when_the_gate_closes_before_its_turn(
     """Found by the test above: a delete failed in the same instant in which a pause ended and a put was let in."""
     steps = [("pause", 4, 5, 0.0), ("outage", 7, 2, 0.0), ("delete", 1, 0, 0.0), ("write", 1, 1, 40.0), ("unpause", 4, 9, 1.0)]
     live(Setting("intervention", concurrency=2, serial=True, max_elapsed=30.0), steps, VirtualLoop)
+
+
+def test_x5_an_upload_that_a_kill_left_is_gone_on_with_whatever_comes_in_between() -> None:
+    """Seldom found by chance: a part is stored, another is under way, and the same object comes again, twice."""
+    steps = [("put_large", 1, 0, 1.0), ("kill", 0, 0, 0.0), ("fail", 7, 1, 0.0), ("put_large", 1, 0, 0.4), ("kill", 0, 0, 0.0)]
+    for concurrency in (0, 1, 2):
+        live(Setting(concurrency=concurrency), [*steps, ("put_large", 1, 0, 0.0), ("read", 1, 0, 0.0)], VirtualLoop)
 
 
 async def test_g1_a_probe_that_a_suspend_ends_is_over_before_the_next_one_starts(far, log) -> None:

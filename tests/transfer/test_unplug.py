@@ -15,11 +15,11 @@ import pytest
 
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.memory import MemoryBackend
-from asyncdup.events import AttemptFinished, AttemptStarted, GateChanged, Progress
+from asyncdup.events import AttemptFinished, AttemptStarted, GateChanged, Progress, RetryScheduled
 from asyncdup.testing.faults import Chance, Step, lost, refused
 from asyncdup.testing.faulty import FaultyBackend
 from asyncdup.testing.slow import SlowBackend
-from asyncdup.transfer import open_engine
+from asyncdup.transfer import RetryPolicy, open_engine
 
 RTT, RATE = 0.1, 2.5e6  # seconds, bytes/s
 VOLUME, VOLUMES = 1 << 18, 240  # bytes; 25 s of work
@@ -103,9 +103,30 @@ async def test_an_upload_goes_on_by_itself_when_the_link_was_away_for_ten_minute
     assert rate(log, probe.t + 3, probe.t + 5) >= 0.9 * rate(log, CUT - 5, CUT), "90 % of the rate within 5 s"
 
 
-async def unplug(cable: Cable) -> None:
+async def test_a_silent_lane_closes_after_its_first_stall_though_every_time_out_is_short(log) -> None:
+    """T1, G1: with ``--timeout 15`` a cut of minutes is several stalls long. What was in flight is not begun again one by one."""
+    cable = Cable(silent=True, notice=60.0)
+    far = FaultyBackend(MemoryBackend(), chances=[Chance(1.0, lambda _: Plugged(cable, cable.pulled), frozenset({"put", "stat"}))])
+    body = BytesBody(bytes(VOLUME))
+    policy = RetryPolicy(stall_timeout=15.0, response_timeout=30.0)
+
+    async with open_engine(concurrency=SLOTS, events=log.hub, policy=policy, rng=random.Random(7), memory_bytes=64 << 20) as engine:
+        lane = engine.lane(SlowBackend(far, latency=RTT, total_rate=RATE))
+        async with anyio.create_task_group() as tasks, engine.writer(lane) as writer:
+            tasks.start_soon(unplug, cable, 120.0)
+            for number in range(VOLUMES):
+                await writer.put(f"v{number:03}", body, absent=True)
+
+    tried = [event for event in log.of(AttemptStarted) if CUT < event.t < cable.back]
+    assert len(tried) <= 5, "besides what was in flight"
+    stalls = [event for event in log.of(RetryScheduled) if CUT < event.t < cable.back]
+    assert len(stalls) >= SLOTS, "all of them hung"
+    assert stalls[0].t == next(event for event in log.of(GateChanged) if event.state == "BACKOFF").t
+
+
+async def unplug(cable: Cable, seconds: float = AWAY) -> None:
     await anyio.sleep(CUT)
-    await cable.pull(AWAY)
+    await cable.pull(seconds)
 
 
 def rate(log, start: float, end: float) -> float:

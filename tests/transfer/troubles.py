@@ -51,4 +51,4 @@ FAULTS: tuple[Callable[[], Step], ...] = (
     lambda: Twice(),
     lambda: Delay(50),
 )
-VERBS: tuple[Verb, ...] = ("put", "put_if_absent", "get", "stat", "list", "delete")
+VERBS: tuple[Verb, ...] = ("put", "put_if_absent", "get", "stat", "list", "delete", "begin_parts", "put_part", "complete_parts")

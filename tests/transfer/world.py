@@ -18,6 +18,7 @@ from typing import Any, Literal
 from unittest import mock
 
 import anyio
+from transfer.link import Journal, Link, Seen
 from transfer.troubles import FAULTS, VERBS, Bug
 
 from asyncdup.backends.bodies import BytesBody
@@ -53,12 +54,12 @@ from asyncdup.events import (
 )
 from asyncdup.testing.faults import Flip, Truncate
 from asyncdup.testing.faulty import FaultyBackend
-from asyncdup.testing.slow import SlowBackend
 from asyncdup.transfer import Engine, Lane, Op, ReadRequest, RetryPolicy, open_engine
 from asyncdup.transfer.failure import root_cause
 from asyncdup.transfer.gate import NEEDS_ROOM, State
 
 MEMORY = 9000  # bytes in flight: three bodies
+PART = 700  # bytes: large bodies have four or five parts
 BACKLOG = 6
 Doing = tuple[str, int, int, float]  # a step, its two numbers, the seconds behind it
 LONGEST = 5e6  # virtual seconds that a life may take to come to its end; nothing here waits for so long unless for ever
@@ -66,12 +67,6 @@ ENDS = (OpSucceeded, OpFailed, OpSkipped, OpCancelled)
 # What an engine may raise of itself; anything else must be the very object that a backend raised (C2-C4).
 OF_ENGINE = (DependencyFailed, OperationCancelled, Drained, LaneUnavailable, InterruptedByOperator, IntegrityError, TimeoutError)
 OWN_WORDS = ("at the target", "changed its mind")  # a put whose answer has another digest, a writer's client
-
-
-class Seen(FaultyBackend):
-    """One that shows each byte as it moves, and leaves no call behind (T5)."""
-
-    wait_idle = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -97,10 +92,13 @@ class Life:
     after: dict[int, tuple[Op[Any], ...]] = field(default_factory=dict)  # by number of the op
     spoolers: int = 0  # clients that hold a file of the spool before it is sealed, and readers: each may be let in beyond the bound
     pauses: set[str] = field(default_factory=set)
+    large: set[str] = field(default_factory=set)  # names of what was put in parts
 
 
 def data_of(name: str) -> bytes:
-    return random.Random(name).randbytes(100 + 29 * (int(name[1:]) % 101))
+    """``l…`` is large enough for parts."""
+    number = int(name[1:])
+    return random.Random(name).randbytes(2 * PART + 29 * (number % 50) if name[0] == "l" else 100 + 29 * (number % 40))
 
 
 class World:
@@ -111,8 +109,9 @@ class World:
         self.folder = folder
         self.rng = random.Random(repr(setting))
         self.stores = [MemoryBackend(name="a"), MemoryBackend(name="b")]
-        far = [SlowBackend(store, latency=0.2, jitter=0.5, rng=self.rng, rate=1e4) for store in self.stores]
-        self.backends = [FaultyBackend(far[0]), Seen(far[1])]
+        near, far = (Link(store, latency=0.2, jitter=0.5, rng=self.rng, rate=1e4) for store in self.stores)
+        self.backends = [FaultyBackend(near), Seen(far)]
+        self.journals: dict[str, Journal] = {}  # of large objects that go to the second backend, and are not stored
         self.backends[0].supports_concurrency = lambda: not setting.serial  # type: ignore[method-assign]
         self.events: list[Event] = []
         self.broken: list[str] = []
@@ -155,12 +154,13 @@ class World:
                     await getattr(self, name)(a, b)
                     await anyio.sleep(seconds)
                 if killed:
+                    self._in_parts.dead = True
                     scope.cancel()
                 clients.start_soon(self._recover)
                 await self._settled()
                 clients.cancel_scope.cancel()
         self._check_end(self.events[first:])
-        self.life = None
+        self._in_parts.dead, self.life = False, None
 
     async def _settled(self) -> None:
         """Nobody works any more but the operator."""
@@ -178,6 +178,11 @@ class World:
         while True:
             await anyio.sleep(500)
             life.engine.resume()
+
+    @property
+    def _in_parts(self) -> Seen:
+        assert isinstance(self.backends[1], Seen)
+        return self.backends[1]
 
     @property
     def _life(self) -> Life:
@@ -198,6 +203,12 @@ class World:
     async def put_spooled(self, a: int, b: int) -> None:
         """A volume: room, a file, a put."""
         self._client(self._spool_and_put, a % 2, self._new_name(), float(b))
+
+    async def put_large(self, a: int, b: int) -> None:
+        """In parts, where the backend shows what it does; one that was left in an earlier life is gone on with."""
+        idle = [name for name in self.journals if name not in self._life.large]
+        name = idle[0] if idle and a % 2 else self._new_name("l")
+        self._client(self._put_parts, a % 2, name)
 
     async def get(self, a: int, b: int) -> None:
         """Of an object that may be there."""
@@ -315,6 +326,15 @@ class World:
         await op.result()
         self.stored[place].add(name)
 
+    async def _put_parts(self, place: int, name: str) -> None:
+        self._life.large.add(name)
+        journal = self.journals.setdefault(name, Journal(self.stores[1], self.broken)) if place else None
+        await self._submitted(place, "put", name, BytesBody(data_of(name)), parts=journal)
+        if journal is not None:
+            del self.journals[name]
+            if journal.noted is not None and journal.noted.id in self.stores[1].uploads:
+                self.broken.append(f"{name} is stored, and its upload is still there (Q4)")
+
     async def _read(self, place: int, names: list[str], most: int, errors: Literal["raise", "yield"], pause: float) -> None:
         life, seen = self._life, 0
         requests = [ReadRequest(name, len(data_of(name)), {"sha1": hashlib.sha1(data_of(name)).hexdigest()}) for name in names]
@@ -343,9 +363,9 @@ class World:
         finally:
             self.stored[place].update(op.name for op in ops if op.succeeded)
 
-    def _new_name(self) -> str:
+    def _new_name(self, kind: str = "n") -> str:
         self.names += 1
-        return f"n{self.names:03d}"
+        return f"{kind}{self.names:03d}"
 
     def _name(self, number: int) -> str:
         return f"n{max(1, self.names - number):03d}"
@@ -444,11 +464,14 @@ class World:
             self.broken.append(f"tasks at the end: {tasks} (O5)")
         if files := list(self.folder.rglob("*")):
             self.broken.append(f"files at the end: {files} (O5)")
+        if left := self._in_parts.begun & set(self.stores[1].uploads):
+            self.broken.append(f"uploads at the end: {left} (Q4)")
         if running := [call for backend in self.backends for call in backend.calls if call.outcome == "running"]:
             self.broken.append(f"calls at the end: {running}")
 
     def _check_stored(self) -> None:
         """What was told to be stored is there, whole; nothing is there that is not whole."""
+        self.broken += [f"{part} has two contents (I2)" for part in self._in_parts.mixed]
         for store, stored, deleted in zip(self.stores, self.stored, self.deleted, strict=True):
             objects = {name: found.data for name, found in store.store.items()}
             for name in stored - deleted - set(objects):
@@ -470,6 +493,7 @@ def live(setting: Setting, steps: list[Doing], loop: Callable[[], asyncio.Abstra
     with (
         tempfile.TemporaryDirectory(prefix="world-") as folder,
         mock.patch("asyncdup.transfer.engine.BACKLOG", BACKLOG),
+        mock.patch.multiple("asyncdup.transfer.parts", PART=PART, _MIB=1),
         asyncio.Runner(loop_factory=loop) as runner,
     ):
         runner.run(World(setting, Path(folder)).main(steps))
