@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from asyncdup.archive.chains import Chain as Chain
     from asyncdup.archive.chains import Collection as Collection
     from asyncdup.archive.check import Finding as Finding
+    from asyncdup.archive.compare import Mismatch as Mismatch
     from asyncdup.archive.selection import Rule as Rule
     from asyncdup.archive.statistics import Statistics as Statistics
     from asyncdup.archive.versions import Difference as Difference
@@ -125,6 +126,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "": "errors events",
     "archive.chains": "BackupSet Chain Collection",
+    "archive.compare": "Mismatch",
     "archive.selection": "Rule",
     "archive.statistics": "Statistics",
     "archive.versions": "Difference Version",

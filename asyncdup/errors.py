@@ -5,11 +5,20 @@ Exit codes are duplicity's where it has one for the case (format specification, 
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Literal
 
 Scope = Literal["op", "lane"]
+
+_DIALLED = re.compile(r"\[Errno (\d+)\] Connect call failed")  # asyncio's words, for each address that it tried
+_SILENT: dict[type[BaseException], str] = {
+    TimeoutError: "no answer in time",
+    ConnectionResetError: "the connection was lost",
+    EOFError: "the connection ended too early",
+}
 
 
 class AsyncdupError(Exception):
@@ -176,6 +185,17 @@ class DependencyFailed(BackendError):
 
 class OperationCancelled(BackendError):
     """The operation was cancelled before it was done."""
+
+
+def in_words(error: BaseException) -> str:
+    """One line for a person, without the name of a class wherever the error says anything: ``Connection refused``, ``/x: No space left on device``."""
+    if isinstance(error, OSError):
+        if codes := _DIALLED.findall(str(error)):
+            return ", ".join(dict.fromkeys(os.strerror(int(code)) for code in codes))
+        if error.strerror:
+            place = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+            return error.strerror if place is None else f"{place}: {error.strerror}"
+    return str(error).strip() or _SILENT.get(type(error), type(error).__name__)
 
 
 def is_root_cause(error: BaseException) -> bool:

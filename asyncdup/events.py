@@ -130,13 +130,17 @@ class Progress(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryScheduled(Event):
-    """The op will be tried again after ``delay`` seconds. ``error_class``: retry, throttle, ambiguous or operator."""
+    """The op will be tried again after ``delay`` seconds. ``error_class``: retry, throttle, ambiguous or operator.
+
+    ``error``: class and message of the root cause, for logs; ``why``: the same for a person.
+    """
 
     verb: str
     name: str
     delay: float
     error_class: str
     error: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +243,15 @@ class Scanned(Event):
 
     files: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceCounted(Event):
+    """What Scanned will come to; only where asked for (``Options.count_source``). ``full``: all of it goes into the backup."""
+
+    files: int
+    bytes: int
+    full: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

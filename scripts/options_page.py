@@ -29,7 +29,7 @@ print(json.dumps({
 
 # What is not quite as in stock. Everything else that is served is the same.
 _COMMANDS = {
-    "verify": "always compares the data; stock compares nothing without `--compare-data`",
+    "verify": "always compares the data; stock compares nothing without `--compare-data`. Rules hold for both sides; stock takes what they exclude for missing",
     "restore": "exit code 30 if any entry is not restored as archived; a time before the first backup is an error, stock gives the first full",
     "collection-status": "other words for people; the same records for programs (`--log-fd`)",
     "cleanup": "an unfinished backup that can be gone on with stays",
@@ -49,7 +49,7 @@ _OPTIONS = {
     "log-fd": "the same records, codes and extras; the texts are ours",
     "log-file": "the same records, codes and extras; the texts are ours",
     "num-retries": "without it, attempts for 15 minutes",
-    "progress": "a line of our own; on a terminal it is there without being asked for",
+    "progress": "a line of our own; on a terminal it is there without being asked for. The source is counted, not compared, so an incremental has no estimated end",
     "rename": "restores under the other name; without effect on verify",
     "restore-ownership": "failing to restore an owner is then an error",
     "s3-kms-grant": "accepted; has an effect with duplicity's backend class only",

@@ -7,8 +7,8 @@ passed the end of the one before. So one ordered read serves all sets.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,14 @@ def in_order_of_need(sets: Sequence[Sequence[tuple[Needed, bytes]]]) -> list[Nee
     return [needed for *_, needed in sorted(volumes, key=lambda volume: volume[:3])]
 
 
+def read_ahead(engine: Engine, lane: Lane, needed: Iterable[Needed], *, may_be_lost: bool = False) -> OrderedReader[Any]:
+    """The volumes in the order of ``needed``, for assemblies one after the other. ``may_be_lost``: each of these has an ``on_lost``."""
+    requests = [ReadRequest(each.name, each.size, _digests(each.hashes), in_place=True) for each in needed]
+    if may_be_lost:
+        return engine.read_ordered(lane, requests, errors="yield")
+    return engine.read_ordered(lane, requests)
+
+
 class Assembly:
     """Feeds a merger until every set is finished.
 
@@ -80,24 +88,24 @@ class Assembly:
         chunk = max(SMALLEST_CHUNK, min(LARGEST_CHUNK, AHEAD // max(1, len(codecs))))
         self._sets = [_SetStream(codec, chunk) for codec in codecs]
 
-    async def run(self) -> None:
-        """Raises what the engine, a codec or the format reader raises; problems of single entries go to the merger's callback."""
+    async def run(self, items: OrderedReader[Any] | None = None) -> None:
+        """``items``: what ``read_ahead`` gives of volumes that go on with ``needed``; None: a reader of its own.
+
+        Raises what the engine, a codec or the format reader raises; problems of single entries go to the merger's callback.
+        """
         for needed in self._needed:
             self._sets[needed.index].left += 1
-        requests = [ReadRequest(n.name, n.size, _digests(n.hashes), in_place=True) for n in self._needed]
         try:
-            async with self._reader(requests) as items:
+            async with nullcontext(items) if items else self._reader() as volumes:
                 while (index := self._merger.needs()) is not None:
-                    await self._advance(index, items)
+                    await self._advance(index, volumes)
                 await in_thread(self._merger.finish)
         finally:
             for stream in self._sets:
                 await stream.aclose()
 
-    def _reader(self, requests: Sequence[ReadRequest]) -> OrderedReader[Any]:
-        if self._on_lost is None:
-            return self._engine.read_ordered(self._lane, requests)
-        return self._engine.read_ordered(self._lane, requests, errors="yield")
+    def _reader(self) -> OrderedReader[Any]:
+        return read_ahead(self._engine, self._lane, self._needed, may_be_lost=self._on_lost is not None)
 
     async def _advance(self, index: int, items: OrderedReader[Any]) -> None:
         stream = self._sets[index]

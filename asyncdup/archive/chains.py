@@ -26,6 +26,7 @@ from asyncdup.formats.names import (
 
 TEMPORARY = ".asyncdup-"  # what our own unfinished objects are called (backends.names)
 SHOWN = 5  # names in a message; more are counted
+IS_IT_RIGHT = "is the URL right? collection-status shows what is there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +185,7 @@ class Collection:
         unfinished: sets without a manifest.
         orphaned_signatures: signature archives and statistics without a set.
         temporary: objects that a writer of ours was making.
+        place: what the target is called in an error; no secret is in it.
     """
 
     sets: tuple[BackupSet, ...] = ()
@@ -193,6 +195,7 @@ class Collection:
     unfinished: tuple[BackupSet, ...] = ()
     orphaned_signatures: tuple[str, ...] = ()
     temporary: tuple[str, ...] = ()
+    place: str = "the target"
     _bases: Mapping[SetId, BackupSet | None] = field(default_factory=dict, repr=False)  # of each set that can be restored; None for a full
 
     @property
@@ -292,7 +295,7 @@ class Collection:
     def _nothing(self, complete: Sequence[BackupSet], time: int | None) -> ChainError:
         left = f"; {len(self.unfinished)} set(s) were never finished" if self.unfinished else ""
         if not complete:
-            return ChainError(f"there is no complete backup at the target{left}")
+            return ChainError(f"there is no complete backup at {self.place}{left}", hint=IS_IT_RIGHT)
         oldest = min(backup_set.end for backup_set in complete)
         return ChainError(
             f"no backup is as old as {format_time(time or 0)}; the oldest is of {format_time(oldest)}{left}",
@@ -311,8 +314,8 @@ class Collection:
         return ChainError(f"the set {newest.id} cannot be restored: {_why(newest, self.sets)}", hint=hint)
 
 
-def collect(objects: Iterable[ObjectInfo], *, prefixes: Prefixes = NO_PREFIXES, now: int) -> Collection:
-    """What the objects at a target are. ``now`` (seconds since the epoch): what relative times in names count back from."""
+def collect(objects: Iterable[ObjectInfo], *, prefixes: Prefixes = NO_PREFIXES, now: int, place: str = "the target") -> Collection:
+    """What the objects at a target are. ``now`` (seconds since the epoch): what relative times in names count back from. ``place``: of the target."""
     files: dict[SetId, list[ParsedName]] = {}
     sizes: dict[str, int] = {}
     temporary = []
@@ -338,6 +341,7 @@ def collect(objects: Iterable[ObjectInfo], *, prefixes: Prefixes = NO_PREFIXES, 
         unfinished=tuple(backup_set for backup_set in sets if not backup_set.is_complete),
         orphaned_signatures=tuple(lone),
         temporary=tuple(temporary),
+        place=place,
         _bases=bases,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from hashlib import sha1
 from os.path import commonprefix
@@ -27,7 +28,12 @@ MOST_FILELIST = 32 << 20  # bytes; beyond it the manifest says no files, which r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """What is needed to end the set. ``gzip``: the codec of local signature archives."""
+    """What is needed to end the set.
+
+    Attributes:
+        gzip: the codec of local signature archives.
+        taken: names that are at the target, or may be; a put to any other settles a lost answer by its size (I2).
+    """
 
     engine: Engine
     lane: Lane
@@ -40,6 +46,7 @@ class Commit:
     hostname: bytes
     localdir: bytes
     tempdir: Path
+    taken: AbstractSet[str]
 
     async def run(self, notes: dict[int, VolumeNote], volumes: Sequence[Op[Any]]) -> None:
         """Everything of the set is durable at the target and known locally when this returns.
@@ -52,7 +59,7 @@ class Commit:
             body = await self._signatures(local)
             lane, engine = self.lane, self.engine
             name = names.signatures_name(self.set_id, self.codec.suffix, self.prefixes)
-            signatures = await engine.submit(lane, "put", name, body, after=volumes)
+            signatures = await engine.submit(lane, "put", name, body, after=volumes, absent=name not in self.taken)
             text = await in_thread(self._manifest, notes)
             stored = await self.codec.pack(text)
             await self._confirm(notes)
@@ -62,7 +69,7 @@ class Commit:
             local.unlink(missing_ok=True)
         name = names.manifest_name(self.set_id, self.codec.manifest_suffix, self.prefixes)
         digests = {"sha1": sha1(stored).hexdigest()}  # it holds everybody's hash, and nobody holds its own
-        await engine.run(lane, "put", name, BytesBody(stored, digests), after=[*volumes, signatures])
+        await engine.run(lane, "put", name, BytesBody(stored, digests), after=[*volumes, signatures], absent=name not in self.taken)
         await in_thread(self.journal.remove)
 
     async def _confirm(self, notes: dict[int, VolumeNote]) -> None:

@@ -5,13 +5,25 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from asyncdup.archive.owners import Owners
 from asyncdup.archive.walk import Found
 from asyncdup.formats.tar import BLK, CHR, DIR, FIFO, REG, SYM, Entry
 
 _TYPES: Final = {REG: "reg", DIR: "dir", SYM: "sym", FIFO: "fifo", CHR: "chr", BLK: "blk"}
+
+
+class Mismatch(NamedTuple):
+    """One path that differs. ``message``: how, in duplicity's words, the path included."""
+
+    path: bytes
+    message: str
+
+    @property
+    def line(self) -> str:
+        """As duplicity says it."""
+        return f"Difference found: {self.message}"
 
 
 class Walk(Protocol):
@@ -24,7 +36,7 @@ class Walk(Protocol):
 class TreeComparer:
     """Compares type, owner, mode, modification time, target, device numbers and content; entries must come in archive order.
 
-    Each path with a difference gives one line, in duplicity's words (format specification, section 18). An entry that is only on one side
+    Each path with a difference is told of once, in duplicity's words (format specification, section 18). An entry that is only on one side
     counts as compared, too. Symlinks are compared by target only, devices not by time, as changes are found (section 11).
 
     Args:
@@ -34,7 +46,7 @@ class TreeComparer:
         on_difference: told of each difference.
     """
 
-    def __init__(self, walk: Walk, *, compare_data: bool, numeric_owner: bool = False, on_difference: Callable[[str], None]) -> None:
+    def __init__(self, walk: Walk, *, compare_data: bool, numeric_owner: bool = False, on_difference: Callable[[Mismatch], None]) -> None:
         self.compared = 0  # entries
         self.differences = 0
         self._compare_data = compare_data
@@ -58,17 +70,17 @@ class TreeComparer:
             try:
                 handle = self._walk.open(found)
             except OSError as error:
-                self.differ(f"File {_shown(entry.path)} could not be read: {error.strerror}")
+                self.differ(entry.path, f"File {_shown(entry.path)} could not be read: {error.strerror}")
         return ComparedFile(self, entry.path, handle)
 
     def finish(self) -> None:
         """The archive has no more entries: what is left of the tree is new."""
         self._pass_until(None)
 
-    def differ(self, what: str) -> None:
+    def differ(self, path: bytes, what: str) -> None:
         """Count and report one difference."""
         self.differences += 1
-        self._on_difference(f"Difference found: {what}")
+        self._on_difference(Mismatch(path, what))
 
     def _match(self, entry: Entry) -> Found | None:
         """The tree's counterpart of ``entry`` if it has the same attributes; else the difference is reported."""
@@ -77,12 +89,12 @@ class TreeComparer:
         self.compared += 1
         found = self._found
         if found is None or self._key != here:
-            self.differ(f"File {_shown(entry.path)} is missing")
+            self.differ(entry.path, f"File {_shown(entry.path)} is missing")
             return None
         self._used = True
         difference = self._difference(entry, found.entry)
         if difference:
-            self.differ(difference)
+            self.differ(entry.path, difference)
             return None
         return found
 
@@ -93,7 +105,8 @@ class TreeComparer:
             self._advance()
         while self._found is not None and (here is None or self._key < here):
             self.compared += 1
-            self.differ(f"New file {_shown(self._found.entry.path)}")
+            path = self._found.entry.path
+            self.differ(path, f"New file {_shown(path)}")
             self._advance()
 
     def _advance(self) -> None:
@@ -149,7 +162,7 @@ class ComparedFile:
         if not self._differs and self._read(1) and not self._differs:
             self._differs = f"Data for file {_shown(self._path)} is different"
         if self._differs:
-            self._comparer.differ(self._differs)
+            self._comparer.differ(self._path, self._differs)
         self.abort()
 
     def abort(self) -> None:

@@ -58,6 +58,7 @@ class Merger:
         sets: number of sets.
         prefix: only this path and what is below it, given to the sink as if it were the root.
         select: whether an entry, as of the last set (and with its path in the archive), is wanted; None takes everything.
+        since: index of a set: only paths that it or a later one names. on_deleted: told of those that the last one to name them deletes.
         tempdir: for files between two deltas.
         on_problem: told of the path in the archive and what is wrong.
     """
@@ -69,6 +70,8 @@ class Merger:
         *,
         prefix: bytes = b"",
         select: Callable[[Entry], bool] | None = None,
+        since: int = 0,
+        on_deleted: Callable[[bytes], None] | None = None,
         tempdir: Path,
         on_problem: Callable[[bytes, str], None],
     ) -> None:
@@ -77,6 +80,8 @@ class Merger:
         self._prefix = prefix
         self._below = prefix + b"/"
         self._select = select
+        self._since = since
+        self._on_deleted = on_deleted
         self._tempdir = tempdir
         self._problem = on_problem
         self._sources = [_Source(index) for index in range(sets)]
@@ -178,9 +183,10 @@ class Merger:
         """All that comes in ``source`` before the next path of any other set."""
         limit = heads[0][0] if heads else None
         queue = source.queue
+        whole = self._whole if source.index >= self._since else _nowhere
         while True:
             if queue[0].ends:
-                self._whole(queue.popleft())
+                whole(queue.popleft())
             else:
                 yield from self._joined([source])
             here = yield from self._head(source)
@@ -193,7 +199,7 @@ class Merger:
     def _joined(self, sources: Sequence[_Source]) -> Needs:
         """One path, which all ``sources`` have next."""
         heads = [source.queue[0] for source in sources]
-        unwanted = self._select is not None and not self._select(heads[-1].entry)
+        unwanted = sources[-1].index < self._since or (self._select is not None and not self._select(heads[-1].entry))
         first = max((index for index, head in enumerate(heads) if head.verb != "diff"), default=0)
         fault = _fault(heads[first:])
         for source in sources if fault or unwanted else sources[:first]:
@@ -215,6 +221,8 @@ class Merger:
         if verb != "snapshot":
             if verb == "diff":
                 self._problem(entry.path, NO_BASE)
+            elif self._on_deleted is not None:
+                self._on_deleted(entry.path)
             return
         self.entries += 1
         if self._prefix:
@@ -333,5 +341,5 @@ def _fault(heads: Sequence[Piece]) -> str:
     return ""
 
 
-def _nowhere(_data: bytes) -> None:
+def _nowhere(_data: object) -> None:
     """Takes what is not wanted."""

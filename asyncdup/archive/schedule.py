@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from asyncdup.archive.chains import BackupSet, Chain, Collection
+from asyncdup.archive.chains import IS_IT_RIGHT, BackupSet, Chain, Collection
 from asyncdup.errors import AsyncdupError, ChainError, UsageError
 from asyncdup.formats.manifest import Manifest
 from asyncdup.formats.names import SetId, format_time
@@ -37,7 +37,7 @@ def plan(action: Action, collection: Collection, *, now: int, full_if_older_than
     base, defects = collection.base()
     if base is None:
         if action == "incremental":
-            raise _nothing_to_build_upon(defects)
+            raise _nothing_to_build_upon(defects, collection.place)
         return Plan(full.id, None, tuple(f"{defect}: a full backup is made" for defect in defects))
     if base.full_is_due(older_than=full_if_older_than):
         return Plan(full.id, None, (f"the last full backup is of {format_time(base.start)}: a new one is due",))
@@ -77,6 +77,11 @@ def _set_time(collection: Collection, now: int) -> int:
     return now
 
 
-def _nothing_to_build_upon(defects: list[str]) -> AsyncdupError:
-    why = "; ".join(defects) or "there is no complete backup at the target"
-    return ChainError(f"an incremental has nothing to build upon: {why}", hint="make a full backup first", exit_code=NO_SIGNATURES)
+def _nothing_to_build_upon(defects: list[str], place: str) -> AsyncdupError:
+    why = "; ".join(defects) or f"there is no complete backup at {place}"
+    hint = (
+        f"make a full backup first; if there should be one: {IS_IT_RIGHT}"
+        if not defects
+        else "check --repair says what can be mended; else make a full backup first"
+    )
+    return ChainError(f"an incremental has nothing to build upon: {why}", hint=hint, exit_code=NO_SIGNATURES)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from asyncdup.archive.archive_dir import ArchiveDir
-from asyncdup.codecs import Codec
+from asyncdup.codecs import Codec, Sealed
 from asyncdup.errors import ChainError
 from asyncdup.formats import names
 from asyncdup.formats.names import ParsedName, Prefixes
@@ -48,7 +49,8 @@ def drop_stale(cache: ArchiveDir, found: Iterable[ParsedName], *, prefixes: Pref
     return stale
 
 
-async def fetch(
+@asynccontextmanager
+async def arriving(
     engine: Engine,
     lane: Lane,
     cache: ArchiveDir,
@@ -57,28 +59,35 @@ async def fetch(
     sizes: Mapping[str, int],
     codec_of: Callable[[str], Codec],
     gzip: Codec,
-) -> None:
-    """Bring those of ``wanted`` (manifests and signature archives at the target) that the archive folder lacks, several at a time.
+) -> AsyncGenerator[Callable[[], Awaitable[None]], None]:
+    """Those of ``wanted`` (manifests and signature archives at the target) that the archive folder lacks, several at a time.
 
-    ``sizes``: stored bytes, as listed: of an object of unknown size the spool must expect so much that few are read at once. Every byte is decoded on the way, so a damaged file is found here and never becomes a local copy.
+    They are on their way while the block runs; calling what it gives makes them local copies. Every byte is decoded then, so a damaged file
+    never becomes one. ``sizes``: stored bytes, as listed: of an object of unknown size the spool must expect so much that few are read at once.
     """
     missing = [parsed for parsed in wanted if not cache.has(names.cache_name(parsed))]
-    if not missing:
-        return
     async with engine.read_ordered(lane, [ReadRequest(parsed.name, sizes.get(parsed.name)) for parsed in missing]) as items:
-        for parsed in missing:
-            item = await anext(items)
-            if parsed.kind == "manifest":
-                data = await codec_of(parsed.name).unpack(await in_thread(item.path.read_bytes), name=parsed.name)
-                await in_thread(cache.write, names.cache_name(parsed), data)
-            else:
-                temporary = cache.temporary(names.cache_name(parsed))
-                await transcode(item.path, codec_of(parsed.name), temporary, gzip, name=parsed.name)
-                await in_thread(cache.adopt, temporary, names.cache_name(parsed))
+
+        async def keep() -> None:
+            for parsed in missing:
+                await _keep(cache, parsed, (await anext(items)).path, codec_of(parsed.name), gzip)
+
+        yield keep
 
 
-async def transcode(source: Path, reading: Codec, target: Path, writing: Codec, *, name: str | None = None) -> None:
-    """One stored signature archive into another stored form, ``target``, which does not exist yet. Errors call it ``name``.
+async def _keep(cache: ArchiveDir, parsed: ParsedName, path: Path, codec: Codec, gzip: Codec) -> None:
+    """The stored file ``path`` as a local copy."""
+    if parsed.kind == "manifest":
+        data = await codec.unpack(await in_thread(path.read_bytes), name=parsed.name)
+        await in_thread(cache.write, names.cache_name(parsed), data)
+    else:
+        temporary = cache.temporary(names.cache_name(parsed))
+        await transcode(path, codec, temporary, gzip, name=parsed.name)
+        await in_thread(cache.adopt, temporary, names.cache_name(parsed))
+
+
+async def transcode(source: Path, reading: Codec, target: Path, writing: Codec, *, name: str | None = None) -> Sealed:
+    """One stored signature archive into another stored form, ``target``, which does not exist yet. Errors call the first ``name``.
 
     Its members are looked at on the way: a plain one that is cut, or one that was never whole, has no checksum to tell (P4).
     """
@@ -88,4 +97,4 @@ async def transcode(source: Path, reading: Codec, target: Path, writing: Codec, 
             await in_thread(reader.feed, chunk)
             await sealer.feed(chunk)
         reader.finish()
-        await sealer.finish()
+        return await sealer.finish()

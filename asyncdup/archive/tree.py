@@ -57,6 +57,7 @@ class TreeWriter:
         on_notice: Report,
     ) -> None:
         self.entries = 0  # written, if not always with all attributes
+        self.size = 0  # bytes of the files among them
         self._target = os.path.realpath(target)
         self.overwriting = Overwriting(overwrite or ("always" if force else None))
         self._part = part
@@ -302,6 +303,7 @@ class WrittenFile:
         tree = self._tree
         tree._attributes.apply(handle, self._entry)
         try:
+            size = os.fstat(handle).st_size
             os.close(handle)
             if self._made is not self._name:
                 put_in_place(self._made, self._name, self._folder)
@@ -311,6 +313,7 @@ class WrittenFile:
             tree._problem(self._entry.path, f"not restored: {reason(error)}")
             return
         tree.entries += 1
+        tree.size += size
 
     def abort(self) -> None:
         """The content is not what was archived: leave nothing behind."""

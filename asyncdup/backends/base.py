@@ -229,6 +229,34 @@ class SupportsDropConnections(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSigns:
+    """What the kernel knows of one connection's way to the other end.
+
+    Attributes:
+        window: bytes that may be on their way now (the congestion window).
+        rtt, least_rtt: round trips in seconds, the present one smoothed.
+        sent, sent_again: packets with data, since the connection began; ``sent`` counts those again, too.
+        congestion: the name of the congestion control.
+    """
+
+    window: int
+    rtt: float
+    least_rtt: float
+    sent: int = 0
+    sent_again: int = 0
+    congestion: str = ""
+
+
+@runtime_checkable
+class SupportsLinkSigns(Protocol):
+    """A backend with connections of its own over TCP."""
+
+    def link_signs(self) -> Sequence[LinkSigns]:
+        """Of each connection that is open now; none where the kernel does not tell. Does not block."""
+        ...
+
+
 class BlockingBackend(Protocol):
     """The legacy interface: plain blocking methods on local paths. ``asyncdup.backends.blocking`` runs it in threads.
 

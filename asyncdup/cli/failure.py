@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator
 
 from asyncdup.cli.printable import printable
-from asyncdup.errors import AsyncdupError, is_root_cause
+from asyncdup.errors import AsyncdupError, in_words, is_root_cause
 
 _TRACEBACK = 9  # verbosity
 _MOST_NOTES = 3  # of what the engine says: which op, how often tried, what to do
@@ -27,6 +27,8 @@ def failure_lines(error: BaseException, verbosity: int) -> Iterator[str]:
     if isinstance(error, AsyncdupError) and error.hint:
         if not any(error.hint in note for note in notes):
             yield f"  {printable(error.hint)}"
+    elif isinstance(error, MemoryError):
+        yield "  lower --concurrency or --volsize, or raise the limit (ulimit -v), and run the same command again"
     elif not isinstance(error, (AsyncdupError, OSError)) and not is_root_cause(error) and verbosity < _TRACEBACK:
         yield "  this is a defect of asyncdup; -v9 shows where it happened"
     if verbosity >= _TRACEBACK:
@@ -34,10 +36,8 @@ def failure_lines(error: BaseException, verbosity: int) -> Iterator[str]:
 
 
 def _message(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "there is no memory left"
     if isinstance(error, AsyncdupError):
         return str(error) or type(error).__name__
-    if isinstance(error, OSError) and error.strerror:
-        name = error.filename
-        where = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-        return f"{where}: {error.strerror}" if where is not None else error.strerror
-    return str(error) or type(error).__name__ if is_root_cause(error) else f"{type(error).__name__}: {error}"
+    return in_words(error) if isinstance(error, OSError) or is_root_cause(error) else f"{type(error).__name__}: {error}"

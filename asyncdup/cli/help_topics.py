@@ -72,10 +72,10 @@ TOPICS = {
         not said is asked for on a terminal. --force writes over one that is there.
         """,
     "formats": """
-        The archive: duplicity's own format (docs/format.md). Reports: --json where a command has it,
-        --log-json for all events as JSON lines, --log-fd and --log-file for duplicity's log for
-        programs, --metrics-file for Prometheus, --trace for a timeline. Sizes: 512k, 25M, 2G (powers of
-        1024). Rates: bytes a second, as sizes, or a timetable: 08:00,512k 19:00,off.
+        The archive: duplicity's own format (docs/format.md). Reports: --json for what a command finds
+        (docs/json.md), --log-json for all events as JSON lines, --log-fd and --log-file for duplicity's
+        log for programs, --metrics-file for Prometheus, --trace for a timeline. Sizes: 512k, 25M, 2G
+        (powers of 1024). Rates: bytes a second, as sizes, or a timetable: 08:00,512k 19:00,off.
         """,
     "intervention": """
         With --retry-failure-mode=intervention a run that gets no further waits for you. The flag file

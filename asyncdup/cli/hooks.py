@@ -12,11 +12,11 @@ from asyncdup.errors import AsyncdupError
 from asyncdup.units import format_duration
 
 _STANDARD_ERROR = 2  # standard output may be JSON
-_SECRETS = ("PASSPHRASE", "SIGN_PASSPHRASE", "BACKEND_PASSWORD")
+_SECRETS = ("PASSPHRASE", "SIGN_PASSPHRASE", "BACKEND_PASSWORD", "FTP_PASSWORD")
 
 
 def run_hook(name: str, command: Sequence[str], *, timeout: float, environ: Mapping[str, str]) -> None:
-    """Run ``command`` to its end. What it writes goes to standard error; it reads nothing, and passphrases are not in its environment.
+    """Run ``command`` to its end. What it writes goes to standard error; it reads nothing, and our passphrases and passwords are not in its environment.
 
     Raises:
         AsyncdupError: it cannot be started, failed, or had not ended after ``timeout`` seconds; then it and its children are killed.

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from asyncdup.cli.json_output import iso_time, record_line
 from asyncdup.cli.orders import Order
 from asyncdup.cli.printable import printable
 from asyncdup.commands.sockets import folders, live_sockets
@@ -85,7 +86,10 @@ def _copy(connection: socket.socket, lines: BinaryIO, out: TextIO) -> None:
 
 def _shown(order: Order, answer: dict[str, Any]) -> Iterator[str]:
     if order.json:
-        yield json.dumps({name: value for name, value in answer.items() if name != "ok"})
+        content = {name: value for name, value in answer.items() if name not in ("ok", "v")}
+        for each in (content, *(lane["episode"] for lane in content.get("lanes", ()) if "episode" in lane)):
+            each |= {name: iso_time(each[name]) for name in ("since", "now") if name in each}
+        yield record_line(f"job {order.content['cmd']}", content)
     elif order.content["cmd"] == "status":
         yield from status_lines(answer)
     else:

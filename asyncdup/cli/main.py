@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import resource
 import signal
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 _NOTICE = 3
 _YOUNG = 20_000  # objects made and not freed between two looks for cycles, some MiB at most
 _SIGINT_CODE, _SIGTERM_CODE = 130, 143
+_ROOMS = {  # where a command's route is, if not in ``routes_data``: each start imports what its own command needs
+    "collection-status": "routes_status",
+    **dict.fromkeys(("list-current-files", "cat", "history", "find", "diff"), "routes_files"),
+    **dict.fromkeys(("check", "cleanup", "remove-older-than", "prune", "unlock"), "routes_upkeep"),
+    **dict.fromkeys(("remove-all-but-n-full", "remove-all-inc-of-but-n-full"), "routes_upkeep"),
+    **dict.fromkeys(("backends", "check-backend"), "routes_backends"),
+}
 _SIGPIPE_CODE = 141  # what a shell shows for a program that wrote to ``| head``
 
 
@@ -182,13 +190,9 @@ def _route(command: str, routes: Mapping[str, Route] | None) -> Route:
 
 
 def _routes(command: str) -> Mapping[str, Route]:
-    if command in ("backends", "check-backend"):
-        from asyncdup.cli.routes_backends import ROUTES as OF_BACKENDS
-
-        return OF_BACKENDS
-    from asyncdup.cli.routes import ROUTES
-
-    return ROUTES
+    room = _ROOMS.get(command, "routes_data")
+    routes: Mapping[str, Route] = importlib.import_module(f"asyncdup.cli.{room}").ROUTES
+    return routes
 
 
 def _asker() -> Callable[[str], str] | None:

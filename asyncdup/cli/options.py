@@ -73,6 +73,7 @@ ALL = tuple(command.name for command in COMMANDS if command.served)
 MAKING = ("backup", "full", "incremental")
 READING = ("restore", "verify")
 SELECTING = (*MAKING, *READING)
+REPORTING = tuple(name for name in ALL if name not in (*MAKING, "restore", "cat"))  # what they find can be had as JSON
 
 
 class Option(NamedTuple):
@@ -267,12 +268,17 @@ _SERVED = (
         ("check",),
         Option("read-data", "read_data", default=False, ours=True, help="fetch and verify every volume, and the signatures"),
         Option("sample", "sample", "set", "PERCENT", percent, ours=True, help="only so much of them, another part every day: 5%"),
-        Option("repair", "repair", default=False, ours=True, help="bring lost local copies back; the URL is never changed"),
+        Option("repair", "repair", default=False, ours=True, help="bring local copies back; with --force also signatures at the URL"),
     ),
     *_group(
         "check",
-        ("check", "check-backend", "backends", "history", "find", "diff", "collection-status"),
-        Option("json", "json", default=False, ours=True, help="the result as JSON"),
+        ("check-backend",),
+        Option("speed", "speed", default=False, ours=True, help="only how fast it is, and what to set; no promises"),
+    ),
+    *_group(
+        "check",
+        REPORTING,
+        Option("json", "json", default=False, ours=True, help="the result as lines of JSON (docs/json.md)"),
     ),
     *_group(
         "encryption",
@@ -330,7 +336,7 @@ _SERVED = (
             ours=True,
             help="instances of a backend class of duplicity [1, or as many as it says it can]",
         ),
-        _setting("tcp-congestion", "NAME", help="congestion control of ssh connections, as bbr [the host's]", ours=True),
+        _setting("tcp-congestion", "NAME", help="congestion control of ssh and S3 connections, as bbr [the host's]", ours=True),
         _setting("s3-endpoint-url", "URL", help="the S3 server, if it is not Amazon's"),
         _setting("s3-region-name", "NAME", help="where the bucket is"),
         _setting("s3-profile", "NAME", help="of ~/.aws/config [AWS_PROFILE]", ours=True),
@@ -432,7 +438,7 @@ _SERVED = (
             aliases=("-v",),
             help="0 to 9 or error, warning, notice, info, debug [notice]",
         ),
-        Option("progress", "progress", default=False, help="progress also where there is no terminal"),
+        Option("progress", "progress", default=False, help="progress also where there is no terminal; the source is counted first"),
         Option("progress-rate", "progress_rate", "set", "SECONDS", positive, default=3.0, help="between such lines [3]"),
         Option("no-print-statistics", "print_statistics", const=False, default=True, help="no statistics at the end of a backup"),
         Option("print-statistics", "print_statistics", default=True, help="the default"),

@@ -7,14 +7,14 @@ specification, section 21). Where the lines go, and whether there is a progress 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol, TextIO
 
 from asyncdup.archive.statistics import Statistics
-from asyncdup.cli.machine_log import GENERIC, PROGRESS, MachineLog, control_of
+from asyncdup.cli.machine_log import GENERIC, PROGRESS, UPLOAD_PROGRESS, MachineLog, control_of, upload_progress
 from asyncdup.cli.printable import printable
-from asyncdup.cli.progress import Picture, describe, describe_wait
+from asyncdup.cli.progress import describe, describe_wait, wait_lines
 from asyncdup.events import (
     AttemptFinished,
     AttemptStarted,
@@ -36,6 +36,7 @@ from asyncdup.events import (
     VolumeStored,
     Warning,
 )
+from asyncdup.observe.tally import Tally
 from asyncdup.units import format_duration, format_local_time, format_size
 
 ERROR, WARNING, NOTICE, INFO, DEBUG = 0, 2, 3, 5, 9
@@ -53,8 +54,8 @@ class Screen(Protocol):
 
     interval: float
 
-    def write(self, text: str, level: int) -> None:
-        """One line of text by its level. Raises OutputClosed."""
+    def write(self, text: str, level: int, block: Sequence[str] = ()) -> None:
+        """One line of text by its level, or in its place, on a terminal, the lines of ``block``. Raises OutputClosed."""
 
     def result(self, text: str) -> None:
         """One line that was asked for, on standard output whatever the verbosity. Raises OutputClosed."""
@@ -75,7 +76,7 @@ class PlainScreen:
         self._err = err
         self._shown = ""
 
-    def write(self, text: str, level: int) -> None:
+    def write(self, text: str, level: int, block: Sequence[str] = ()) -> None:
         put_line(self._err if level <= 1 else self._out, printable(text))
 
     def result(self, text: str) -> None:
@@ -96,10 +97,9 @@ class Report:
     def __init__(
         self, screen: Screen, *, verbosity: int = NOTICE, logs: MachineLog | None = None, stamp: Callable[[], str] | None = None
     ) -> None:
-        self.picture = Picture()
+        self.tally = Tally()
         self.logs = logs
         self._stamp = stamp  # the time, for lines that begin with it
-        self._volumes_read = 0
         self.warned = 0  # warnings so far
         self._screen = screen
         self._verbosity = verbosity
@@ -108,13 +108,16 @@ class Report:
 
     def on_event(self, event: Event) -> None:
         """Take one event into account, say what is to be said, and draw the progress line when it is due."""
-        self.picture.apply(event)
+        self.tally(event)
         if isinstance(event, Warning):
             self._remember(event)
+        elif isinstance(event, EpisodeOpened | EpisodeClosed) and self._next_show < math.inf:
+            self._next_show = event.t  # nobody is to read that it still tries (N4)
         said = line_of(event)
         if said is not None:
             code, extra = control_of(event) if self.logs is not None else (GENERIC, "")
-            self.line(said[1], said[0], code=code, extra=extra)
+            block = tuple(wait_lines(event)) if isinstance(event, EpisodeOpened) and self._stamp is None else ()
+            self.line(said[1], said[0], code=code, extra=extra, block=block)
         if self.logs is not None and self._verbosity >= INFO:
             self._log_progress(self.logs, event)
         self.refresh(event.t)
@@ -123,17 +126,20 @@ class Report:
         """Draw the progress line if it is due. ``now`` is of the clock of ``Event.t``."""
         if now >= self._next_show and self._verbosity >= NOTICE:
             self._next_show = now + self._screen.interval
+            text = describe(self.tally, now)
             with suppress(OutputClosed, OSError):
-                self._screen.show(describe(self.picture, now), waiting=bool(self.picture.waiting))
+                self._screen.show(text, waiting=bool(self.tally.waiting))
+            if self.logs is not None and (extra := upload_progress(self.tally, now)):
+                self.logs.write(text, NOTICE, code=UPLOAD_PROGRESS, extra=extra)
 
-    def line(self, text: str, level: int = NOTICE, *, code: int = GENERIC, extra: str = "") -> None:
+    def line(self, text: str, level: int = NOTICE, *, code: int = GENERIC, extra: str = "", block: Sequence[str] = ()) -> None:
         """Say one line, if the verbosity lets it through. A stream that takes no more lines does not disturb the run (V2).
 
-        ``code``, ``extra``: what a program is told beside it.
+        ``code``, ``extra``: what a program is told beside it. ``block``: the same in several lines, for a terminal.
         """
         if level <= self._verbosity:
             with suppress(OutputClosed, OSError):
-                self._screen.write(self._stamped(text, level), level)
+                self._screen.write(self._stamped(text, level), level, block)
             if self.logs is not None:
                 self.logs.write(text, level, code=code, extra=extra)
 
@@ -167,7 +173,7 @@ class Report:
 
     def status(self, now: float) -> str:
         """What is going on, in one line (SIGUSR2)."""
-        return f"{self.picture.action or 'asyncdup'}: {describe(self.picture, now)}"
+        return f"{self.tally.action or 'asyncdup'}: {describe(self.tally, now)}"
 
     def end_progress(self) -> None:
         """Nothing moves any more: the progress line goes."""
@@ -192,10 +198,10 @@ class Report:
     def _log_progress(self, logs: MachineLog, event: Event) -> None:
         """Records that only a program gets: how far the run is."""
         if isinstance(event, Scanned):
-            logs.write("", INFO, code=PROGRESS, extra=str(event.bytes))
+            total = f" {self.tally.expected}" if self.tally.expected else ""
+            logs.write("", INFO, code=PROGRESS, extra=f"{event.bytes}{total}")
         elif isinstance(event, VolumeRead):
-            self._volumes_read += 1
-            logs.write("", INFO, code=PROGRESS, extra=f"{self._volumes_read} {event.total}")
+            logs.write("", INFO, code=PROGRESS, extra=f"{self.tally.read} {event.total}")
 
     def _remember(self, event: Warning) -> None:
         self.warned += 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from asyncdup.cli.json_output import record_line
 from asyncdup.commands.backends import ABILITIES, BackendKind
 from asyncdup.commands.check_backend import BackendReport
+from asyncdup.commands.link import Advice, Rates
 from asyncdup.units import format_size
 
 BROKEN = 1  # exit code: a promise is broken
@@ -32,12 +33,12 @@ def backends_lines(kinds: Sequence[BackendKind]) -> Iterator[str]:
 
 
 def backends_json(kinds: Sequence[BackendKind]) -> str:
-    """One object for each kind, in one line."""
-    return json.dumps([dataclasses.asdict(kind) for kind in kinds])
+    """``kinds``, an object for each."""
+    return record_line("backends", {"kinds": [dataclasses.asdict(kind) for kind in kinds]})
 
 
 def check_backend_lines(found: BackendReport) -> Iterator[str]:
-    """What it can do, how fast it is, and last whether it keeps its promises."""
+    """What it can do, how fast it is, what to set, and last whether it keeps its promises, if that was tried."""
     able = found.capabilities
     yield found.place
     yield ""
@@ -49,11 +50,21 @@ def check_backend_lines(found: BackendReport) -> Iterator[str]:
     yield f"  {'rename':<22}{_yes(able.server_move)}"
     yield f"  {'checksums':<22}{', '.join(able.checksums) or 'no'}"
     yield f"  {'round trip':<22}{found.rtt * 1000:.1f} ms"
+    if found.congestion:
+        yield f"  {'congestion control':<22}{', '.join(found.congestion)}"
     yield ""
-    yield f"  {'in flight':>9}  {'up':>12}  {'down':>12}"
-    for rates in found.rates:
-        yield f"  {rates.in_flight:>9}  {_rate(rates.up):>12}  {_rate(rates.down):>12}"
+    yield from _rates_lines(found.rates)
     yield ""
+    yield f"With objects of {format_size(found.size)}; larger ones need fewer transfers at once."
+    yield from _advice_lines(found.advice, found.congestion)
+    if any(rate.queued and rate.sent_again for rate in found.rates):
+        yield "Packets sent again while others stood in a queue: the link is full there, which is no fault of it."
+    if found.passed or found.broken or found.lacking:
+        yield ""
+        yield from _promises_lines(found)
+
+
+def _promises_lines(found: BackendReport) -> Iterator[str]:
     for name, seen in found.lacking:
         yield f"  not offered by this server: {name} ({seen})"
     for name, seen in found.broken:
@@ -69,7 +80,42 @@ def check_backend_json(found: BackendReport) -> str:
     content["capabilities"]["parts"] = found.capabilities.parts and found.capabilities.parts._asdict()
     for kind in ("broken", "lacking"):
         content[kind] = [{"promise": name, "seen": seen} for name, seen in content[kind]]
-    return json.dumps(content)
+    return record_line("check-backend", content)
+
+
+def _rates_lines(rates: Sequence[Rates]) -> Iterator[str]:
+    tells = any(rate.queue is not None for rate in rates)
+    heads = "  ".join(f"{head:>12}" for head in ("up", "down", *(("sent again", "in a queue") if tells else ())))
+    yield f"  {'in flight':>9}  {heads}"
+    for rate in rates:
+        cells = [_rate(rate.up), _rate(rate.down)]
+        if tells:
+            cells += [
+                _share(rate.sent_again / rate.sent) if rate.sent else "-",
+                "-" if rate.queue is None else f"{rate.queue * 1000:.0f} ms",
+            ]
+        yield f"  {rate.in_flight:>9}  {'  '.join(f'{cell:>12}' for cell in cells)}"
+
+
+def _advice_lines(advice: Advice, used: Sequence[str]) -> Iterator[str]:
+    if advice.up is not None:
+        yield f"For backups: --concurrency {advice.up}, the fewest transfers at once that were within a tenth of the best rate."
+    if advice.down is not None:
+        yield f"For restores: --concurrency {advice.down}."
+    if advice.more:
+        yield "More at once than were tried may be faster still."
+    if advice.loss:
+        yield f"{_share(advice.loss)} of the packets on the way up were lost though no queue stood."
+    if advice.congestion is not None and advice.per_connection is not None:
+        yield f"Under {' and '.join(used)}, a connection carries about {_rate(advice.per_connection)} with that. {advice.congestion} does not slow down for it:"
+        yield from _congestion_lines(advice.congestion, allowed=advice.allowed)
+
+
+def _congestion_lines(control: str, *, allowed: bool) -> Iterator[str]:
+    if allowed:
+        yield f"  for backups, over SFTP or S3:  --tcp-congestion={control}"
+    yield f"  for backups, on this host, as root:  sysctl net.ipv4.tcp_congestion_control={control}"
+    yield "  for restores:  the same at the server, which is the one that sends"
 
 
 def _limit(most: int | None) -> str:
@@ -78,6 +124,10 @@ def _limit(most: int | None) -> str:
 
 def _yes(is_so: bool) -> str:
     return "yes" if is_so else "no"
+
+
+def _share(share: float) -> str:
+    return f"{share:.2%}" if not 0 < share < 0.0001 else "< 0.01%"
 
 
 def _rate(rate: float | None) -> str:

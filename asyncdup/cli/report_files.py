@@ -1,25 +1,41 @@
-"""What is said of files over time: ``history``, ``find`` and ``diff``, as lines for a person and as JSON. Pure."""
+"""What is said of files: ``list-current-files``, ``history``, ``find`` and ``diff``, as lines for a person and as JSON. Pure."""
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from asyncdup.archive.versions import Difference
+from asyncdup.cli.json_output import iso_time, item_line, named, path_named, record_line
+from asyncdup.cli.report_sets import id_json
 from asyncdup.commands.diff import DiffResult
 from asyncdup.commands.entries import KINDS
 from asyncdup.commands.find import FoundPath
 from asyncdup.commands.history import HistoryResult
-from asyncdup.formats.names import SetId, format_time
+from asyncdup.formats.names import SetId
 from asyncdup.formats.tar import Entry
 from asyncdup.units import format_local_time
 
 Sizes = tuple[int, int] | None
 
 _TYPES = {"reg": stat.S_IFREG, "dir": stat.S_IFDIR, "sym": stat.S_IFLNK, "fifo": stat.S_IFIFO, "chr": stat.S_IFCHR, "blk": stat.S_IFBLK}
+
+
+def file_line(entry: Entry) -> str:
+    """One file of a backup, as duplicity lists it."""
+    return f"{format_local_time(entry.mtime)} {_path(entry.path)}"
+
+
+def file_json(entry: Entry) -> str:
+    """One file of a backup, without its size: of that only the signature itself tells, which a listing passes over."""
+    return item_line(path_named(entry.path) | _attributes_json(entry))
+
+
+def files_json(set_id: SetId) -> str:
+    """The last line of a listing."""
+    return record_line("list-current-files", {"backup": id_json(set_id)})
 
 
 def history_lines(result: HistoryResult) -> Iterator[str]:
@@ -33,8 +49,10 @@ def history_lines(result: HistoryResult) -> Iterator[str]:
 
 def history_json(result: HistoryResult) -> str:
     """The same as one line of JSON."""
-    versions = [_set(version.set_id) | {"what": version.what} | _entry(version.entry, version.sizes) for version in result.versions]
-    return json.dumps({"v": 1, "path": _path(result.path), "backups": result.sets, "versions": versions})
+    versions = [
+        {"backup": id_json(version.set_id), "what": version.what} | _entry_json(version.entry, version.sizes) for version in result.versions
+    ]
+    return record_line("history", path_named(result.path) | {"backups": result.sets, "versions": versions})
 
 
 def find_lines(found: Sequence[FoundPath], *, one_time: bool) -> Iterator[str]:
@@ -47,18 +65,12 @@ def find_lines(found: Sequence[FoundPath], *, one_time: bool) -> Iterator[str]:
             yield f"{format_local_time(each.first):<24} - {last:<24}  {_count(each.versions, 'version'):>12}  {_path(each.path)}"
 
 
-def find_json(found: Sequence[FoundPath]) -> str:
-    """The same as one line of JSON."""
-    return json.dumps(
-        {
-            "v": 1,
-            "found": [
-                {"path": _path(each.path), "first": each.first, "last": each.last, "live": each.live, "versions": each.versions}
-                | _entry(each.entry, each.sizes)
-                for each in found
-            ],
-        }
-    )
+def find_json_lines(found: Sequence[FoundPath]) -> Iterator[str]:
+    """The same, a line for each path; the last one says how many there are."""
+    for each in found:
+        seen = {"first": iso_time(each.first), "last": iso_time(each.last), "live": each.live, "versions": each.versions}
+        yield item_line(path_named(each.path) | seen | _entry_json(each.entry, each.sizes))
+    yield record_line("find", {"found": len(found)})
 
 
 def difference_line(difference: Difference) -> str:
@@ -69,12 +81,12 @@ def difference_line(difference: Difference) -> str:
 
 def difference_json(difference: Difference) -> str:
     """One path as a line of JSON."""
-    return json.dumps(
-        {
-            "path": _path(difference.path),
+    return item_line(
+        path_named(difference.path)
+        | {
             "what": difference.what,
-            "before": _entry(difference.before, difference.sizes_before) or None,
-            "after": _entry(difference.after, difference.sizes_after) or None,
+            "before": _entry_json(difference.before, difference.sizes_before) or None,
+            "after": _entry_json(difference.after, difference.sizes_after) or None,
             "changed": _changes(difference) if difference.what == "changed" else [],
         }
     )
@@ -89,7 +101,7 @@ def diff_line(result: DiffResult) -> str:
 def diff_json(result: DiffResult) -> str:
     """The last line as JSON; those before it are differences."""
     counts = {"new": result.new, "changed": result.changed, "deleted": result.deleted}
-    return json.dumps({"v": 1, "before": _set(result.before), "after": _set(result.after)} | counts)
+    return record_line("diff", {"before": id_json(result.before), "after": id_json(result.after)} | counts)
 
 
 def _attributes(entry: Entry | None, sizes: Sizes) -> str:
@@ -126,24 +138,22 @@ def _changes(difference: Difference) -> list[str]:
     return [name for name, (one, other) in pairs.items() if one != other]
 
 
-def _entry(entry: Entry | None, sizes: Sizes) -> dict[str, Any]:
+def _entry_json(entry: Entry | None, sizes: Sizes) -> dict[str, Any]:
     if entry is None:
         return {}
     least, most = sizes or (None, None)
-    return {
+    return _attributes_json(entry) | {"size_min": least, "size_max": most}
+
+
+def _attributes_json(entry: Entry) -> dict[str, Any]:
+    attributes = {
         "type": KINDS.get(entry.kind, ""),
         "mode": f"{entry.mode:04o}",
-        "mtime": entry.mtime,
-        "size_min": least,
-        "size_max": most,
+        "mtime": iso_time(entry.mtime),
         "owner": os.fsdecode(entry.uname) or str(entry.uid),
         "group": os.fsdecode(entry.gname) or str(entry.gid),
-        "target": os.fsdecode(entry.link) or None,
     }
-
-
-def _set(set_id: SetId) -> dict[str, Any]:
-    return {"time": set_id.end, "backup": format_time(set_id.end), "kind": "full" if set_id.is_full else "incremental"}
+    return attributes | (named("target", entry.link) if entry.link else {})
 
 
 def _path(path: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from rich.console import Console
@@ -36,9 +36,11 @@ class TerminalScreen:
         )
         self._live: Live | None = None
 
-    def write(self, text: str, level: int) -> None:
+    def write(self, text: str, level: int, block: Sequence[str] = ()) -> None:
         style = "red" if level <= 1 else "yellow" if level <= WARNING else ""
-        self._line(self._err if level <= 1 else self._out, printable(text), style)
+        stream = self._err if level <= 1 else self._out
+        for line in block if block and stream.isatty() else (text,):
+            self._line(stream, printable(line), style)
 
     def result(self, text: str) -> None:
         self._line(self._out, printable(text) if self._out.isatty() else text, "")

@@ -30,7 +30,7 @@ def _bind_check_backend(settings: Settings, secrets: Secrets, report: Report) ->
     def say(name: str, outcome: str) -> None:
         report.line(f"{name}: {outcome}", INFO)
 
-    return partial(check_backend, settings.url, options_of(settings, secrets), on_check=say)
+    return partial(check_backend, settings.url, options_of(settings, secrets), speed_only=settings.speed, on_check=say)
 
 
 def _show_check_backend(result: BackendReport, settings: Settings, report: Report) -> int:

@@ -109,6 +109,7 @@ class Settings:
     read_data: bool
     sample: float | None
     repair: bool
+    speed: bool
     json: bool
 
     concurrency: int | Literal["auto"] | None

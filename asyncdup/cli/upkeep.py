@@ -1,10 +1,8 @@
-"""What is said of removals, cleanups, checks and locks: results -> lines. Pure."""
+"""What is said of removals, cleanups, checks and locks: results -> lines for a person. Pure."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 
 from asyncdup.archive.chains import BackupSet
 from asyncdup.archive.retention import Removal
@@ -32,7 +30,10 @@ def removal_lines(result: RemoveResult) -> Iterator[str]:
 
 
 def prune_lines(result: PruneResult) -> Iterator[str]:
-    """What each rule keeps, what stays besides, and what goes, or would go."""
+    """What each rule keeps, what stays besides, and what goes, or would go. One line where nothing had to go, as after most backups of a profile."""
+    if result.done and not result.removal.sets:
+        yield f"prune: nothing deleted, {counted(len(result.thinning.kept) + len(result.removal.dependent), 'backup')} kept"
+        return
     yield "Kept:"
     yield from (f"  {_set(each)}: {', '.join(words)}" for each, words in result.thinning.kept)
     removal = result.removal
@@ -81,6 +82,9 @@ def check_lines(result: CheckResult) -> Iterator[str]:
     for finding in result.damage:
         yield f"DAMAGE: {finding.name}: {finding.message}"
     yield from (f"Rebuilt: {what}" for what in result.repaired)
+    yield from (f"Would be rebuilt: {what}" for what in result.repairable)
+    if result.repairable:
+        yield "The same command with --force rebuilds them."
     looked = f"{counted(result.sets, 'set')}, {counted(result.volumes, 'volume')}"
     if result.sampled:
         looked += f"; read: {result.sampled}"
@@ -88,22 +92,6 @@ def check_lines(result: CheckResult) -> Iterator[str]:
         looked += f"; {result.read} of them read and verified" if result.read else "; volumes were not read (--read-data does)"
     count = len(result.damage)
     yield f"{looked}. No damage found." if not count else f"{looked}. Damage found: {count}."
-
-
-def check_json(result: CheckResult) -> str:
-    """The result as one line of JSON."""
-    return json.dumps(
-        {
-            "v": 1,
-            "ok": not result.damage,
-            "sets": result.sets,
-            "volumes": result.volumes,
-            "read": result.read,
-            "sampled": result.sampled,
-            "repaired": list(result.repaired),
-            "findings": [asdict(finding) for finding in result.findings],
-        }
-    )
 
 
 def unlock_lines(result: UnlockResult) -> Iterator[str]:

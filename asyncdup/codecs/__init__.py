@@ -10,7 +10,7 @@ from asyncdup.codecs.gzip import GzipCodec
 from asyncdup.codecs.plain import PlainCodec
 from asyncdup.errors import CodecError, UsageError
 
-__all__ = ["Chunks", "Codec", "Encryption", "Sealed", "Sealer", "codec_for", "make_codec"]
+__all__ = ["Chunks", "Codec", "Encryption", "PlainCodec", "Sealed", "Sealer", "codec_for", "make_codec"]
 
 
 def make_codec(*, encryption: Encryption | None, compression: bool = True, level: int | None = None, tempdir: Path) -> Codec:

@@ -18,11 +18,11 @@ from io import FileIO
 from pathlib import Path
 
 from asyncdup.codecs.base import PIECE, Encryption, write_all
+from asyncdup.environment import without_secrets
 from asyncdup.errors import CodecError
 from asyncdup.threads import settled, start_in_thread, thread_result
 
 _COMMON = ("--batch", "--no-tty", "--no-secmem-warning", "--no-armor", "--no-auto-key-locate")
-_SECRET_ENDINGS = ("PASSPHRASE", "PASSWORD")  # of environment variables that are not gpg's business
 _MAX_REPORT = 1 << 20  # bytes of a status or error report that are looked at
 _NOISE = "is not considered for normal use"  # gpg's note on --no-literal
 _BREATH = 0.0005  # seconds: gpg moves 8 KiB at a time, and who followed it at that pace would spend more time than it on system calls
@@ -292,8 +292,7 @@ def _passphrase_pipe(passphrase: str, theirs: list[int]) -> int:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.endswith(_SECRET_ENDINGS)}
-    return kept | {"LC_ALL": "C", "LANGUAGE": "C"}
+    return without_secrets(os.environ) | {"LC_ALL": "C", "LANGUAGE": "C"}
 
 
 def _widened(descriptor: int) -> int:

@@ -7,6 +7,7 @@ the engine's writer -> ``commit``.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from asyncdup.archive.reading import parse_manifest
 from asyncdup.archive.schedule import Action
 from asyncdup.archive.signatures import live_members
 from asyncdup.archive.statistics import Statistics
+from asyncdup.archive.walk import Walker
 from asyncdup.backends.base import Body, ObjectInfo
 from asyncdup.backends.urls import redact
 from asyncdup.commands.entries import entry_done
@@ -40,7 +42,7 @@ from asyncdup.commands.options import Control, Options
 from asyncdup.commands.session import Session, hostname, open_session
 from asyncdup.commands.unfinished import Run, Unfinished
 from asyncdup.errors import DependencyFailed, UsageError
-from asyncdup.events import EventHub, Scanned, Warning
+from asyncdup.events import EventHub, Scanned, SourceCounted, Warning
 from asyncdup.formats import manifest, names, rdiff, volumes
 from asyncdup.formats.names import SetId, parse_names
 from asyncdup.formats.tar import Entry, key
@@ -48,13 +50,15 @@ from asyncdup.threads import in_thread, on_loop
 from asyncdup.transfer import Op, Writer
 
 MOST_WAITS = 3  # times for the next second to come
+AT_ONCE = 1000  # entries a thread hop, when they are only counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupResult:
     """What was made. ``resumed``: volumes of an earlier, interrupted run that were kept; ``warnings``: files not stored as they are.
 
-    ``skipped``: nothing had changed, so nothing was stored; ``jsonstat``: the statistics as JSON, where asked for.
+    ``skipped``: nothing had changed, so nothing was stored; ``jsonstat``: the statistics as JSON, where asked for. ``hard_links``, ``attributes``
+    (of ``looked_at`` files): files stored without what the format cannot keep of them (see ``archive.produce.Counts``).
     """
 
     set_id: SetId
@@ -65,6 +69,9 @@ class BackupResult:
     dry_run: bool = False
     skipped: bool = False
     jsonstat: str = ""
+    hard_links: int = 0
+    attributes: int = 0
+    looked_at: int = 0
 
 
 async def backup(
@@ -217,33 +224,45 @@ class _Backup:
             raise UsageError(
                 f"the chain at the target is {was}", hint="an incremental is stored as its chain is; make a full to change that"
             )
-        now = int(options.now())
-        wanted = [backup_set.signatures for backup_set in base.sets] + [base.last.manifest]
-        parsed = parse_names([name for name in wanted if name], options.prefixes, now)
-        last = parse_manifest(await self._newest_manifest(base.last.manifest or ""), base.last)
-        if not options.allow_source_mismatch:
-            localdir = manifest.localdir_of(self.root)
-            schedule.check_same_source(last, base.last, hostname=os.fsencode(hostname()), localdir=localdir)
-        await session.fetch_to_cache(parsed, base)
+        signatures = [backup_set.signatures for backup_set in base.sets if backup_set.signatures]
+        proof = await self._ask_for_newest_manifest(base.last.manifest or "")
+        async with session.arriving(parse_names(signatures, options.prefixes, int(options.now())), base) as keep:
+            last = parse_manifest(await self._newest_manifest(base.last.manifest or "", proof), base.last)
+            if not options.allow_source_mismatch:
+                localdir = manifest.localdir_of(self.root)
+                schedule.check_same_source(last, base.last, hostname=os.fsencode(hostname()), localdir=localdir)
+            await keep()
 
     def _cached(self, name: str) -> Path:
         """The local copy of a manifest or signature archive of the chain; its name has the form, short or long, of that at the target."""
         (parsed,) = parse_names([name], self.options.prefixes, int(self.options.now()))
         return self.session.cache.path / names.cache_name(parsed)
 
-    async def _newest_manifest(self, name: str) -> bytes:
-        """From the target. With keys alone a backup needs no secret, as long as the local copies are there (format, section 10.1)."""
+    async def _ask_for_newest_manifest(self, name: str) -> Op[bytes] | None:
+        """At the target. With keys alone a backup needs no secret, as long as the local copies are there: then None (format, section 10.1)."""
         session, encryption = self.session, self.options.encryption
+        if encryption and not encryption.symmetric and encryption.passphrase is None and await in_thread(self._cached(name).exists):
+            return None
+        op: Op[bytes] = await session.engine.submit(session.lane, "get", name, max_size=manifest.MAX_SIZE)
+        op.observed = True  # its failure comes up where it is waited for
+        return op
+
+    async def _newest_manifest(self, name: str, op: Op[bytes] | None) -> bytes:
+        """Plain, and a local copy from now on."""
         cached = self._cached(name)
-        if encryption and not encryption.symmetric and encryption.passphrase is None and await in_thread(cached.exists):
+        if op is None:
             return await in_thread(cached.read_bytes)
-        stored = await session.engine.fetch(session.lane, name, manifest.MAX_SIZE)
-        return await session.reading_codec(name).unpack(stored, name=name)
+        text = await self.session.reading_codec(name).unpack(await op.result(), name=name)
+        if not await in_thread(cached.exists):
+            await in_thread(self.session.cache.write, cached.name, text)
+        return text
 
     # Writing.
 
     async def _write(self, run: Run) -> BackupResult:
         session, options = self.session, self.options
+        if options.count_source:
+            await self._count(run)
         folder, set_id = session.cache.path, run.head.set_id
         if run.state is None:
             journal = await in_thread(Journal.begin, folder, run.head)
@@ -278,6 +297,7 @@ class _Backup:
                 hostname=os.fsencode(hostname()),
                 localdir=manifest.localdir_of(self.root),
                 tempdir=session.tempdir,
+                taken=self.taken,
             )
             await self.lock.check()
             await commit.run(packer.notes, packer.ops)
@@ -285,6 +305,14 @@ class _Backup:
         if result.jsonstat:
             await keep_jsonstat(session, set_id, result.jsonstat, self.codec)
         return result
+
+    async def _count(self, run: Run) -> None:
+        """How much there is to go through. What cannot be looked at is told of when the backup comes to it."""
+        files = size = 0
+        with self._walker(run, _ignore) as walker:
+            while sizes := await in_thread(lambda: [found.entry.size for found in itertools.islice(walker, AT_ONCE)]):
+                files, size = files + len(sizes), size + sum(sizes)
+        self.session.hub.emit(SourceCounted(files=files, bytes=size, full=run.base is None))
 
     async def _submit(self, name: str, body: Body, *, after: Sequence[Op[Any]] = (), **how: Any) -> Op[Any]:
         """A put that waits for the lock."""
@@ -324,16 +352,10 @@ class _Backup:
         on_warning = on_warning or self._warn
         last = run.kept[-1] if run.kept else None
         cut = last.cut if last else None
-        walker = self.session.walker(
-            self.root,
-            on_warning=on_warning,
-            start_at=cut.path if cut else None,
-            start_after=last.last.path if last and not cut else None,
-        )
         sigtars = [self._cached(each.signatures or "") for each in run.base.sets] if run.base else []
         start = b"" if last is None else key(cut.path) if cut else key(last.last.path) + b"\0"
         return Producer(
-            walker,
+            self._walker(run, on_warning),
             live_members(sigtars, start=start) if sigtars else iter(()),
             same_owner=Owners(numeric=options.numeric_owner).same,
             signature_out=signature_out,
@@ -344,6 +366,17 @@ class _Backup:
             max_blocksize=options.max_blocksize,
             cut=cut,
             on_entry=self._entry_done if options.list_entries and listing else None,
+        )
+
+    def _walker(self, run: Run, on_warning: Callable[[Warning], None]) -> Walker:
+        """The source from where ``run`` goes on."""
+        last = run.kept[-1] if run.kept else None
+        cut = last.cut if last else None
+        return self.session.walker(
+            self.root,
+            on_warning=on_warning,
+            start_at=cut.path if cut else None,
+            start_after=last.last.path if last and not cut else None,
         )
 
     def _entry_done(self, what: Change, entry: Entry) -> None:
@@ -381,6 +414,9 @@ class _Backup:
             warnings=self.warnings,
             dry_run=self.options.dry_run,
             skipped=skipped,
+            hard_links=counts.hard_links,
+            attributes=counts.attributes,
+            looked_at=counts.looked_at,
             jsonstat=self._jsonstat(run, statistics, skipped=skipped) if self.options.jsonstat else "",
         )
 
@@ -401,6 +437,10 @@ class _Backup:
 def _no_line(kind: str, path: bytes) -> bytes:
     """What ``--no-files-changed`` writes of a file."""
     return b""
+
+
+def _ignore(warning: Warning) -> None:
+    """Where the warnings of a walk go that another one repeats."""
 
 
 def _forget(data: bytes) -> None:

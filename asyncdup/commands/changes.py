@@ -14,11 +14,12 @@ from asyncdup.archive.jsonstat import MAX_SIZE
 from asyncdup.commands.job import job
 from asyncdup.commands.options import Control, Options
 from asyncdup.commands.session import Session, open_session
-from asyncdup.errors import ChainError, FormatError, UsageError
+from asyncdup.errors import FormatError, UsageError
 from asyncdup.events import EventHub
 from asyncdup.formats import manifest
 from asyncdup.formats.names import parse_names
 from asyncdup.threads import in_thread
+from asyncdup.transfer import OrderedReader, ReadItem, ReadRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +52,12 @@ async def changes(
         job("collection-status", source=url, target="", options=options, events=events) as hub,
         open_session(url, options, hub=hub, control=control or Control(), writing=False) as session,
     ):
-        chain = session.collection(await session.listing()).newest_chain
-        if chain is None:
-            raise ChainError("there is no complete backup at the target")
-        return [await _changes(session, each) for each in _chosen(chain.sets, index)]
+        collection = session.collection(await session.listing())
+        chain = collection.newest_chain or collection.chain_for()  # which says what there is instead
+        chosen = _chosen(chain.sets, index)
+        files = [(name, each.sizes.get(name)) for each in chosen for name in (each.manifest, _statistics_of(session, each)) if name]
+        async with session.engine.read_ordered(session.lane, [ReadRequest(*file) for file in files]) as items:
+            return [await _changes(session, each, items) for each in chosen]
 
 
 def _chosen(sets: Sequence[BackupSet], index: int | None) -> Sequence[BackupSet]:
@@ -65,25 +68,34 @@ def _chosen(sets: Sequence[BackupSet], index: int | None) -> Sequence[BackupSet]
     return [sets[len(sets) - 1 - index]]
 
 
-async def _changes(session: Session, backup_set: BackupSet) -> SetChanges:
+async def _changes(session: Session, backup_set: BackupSet, items: OrderedReader[ReadItem]) -> SetChanges:
+    """The next of ``items`` are those of the set."""
     name = backup_set.manifest or ""
-    stored = await session.engine.fetch(session.lane, name, manifest.MAX_SIZE)
-    text = await session.reading_codec(name).unpack(stored, name=name)
+    text = await session.reading_codec(name).unpack(await _content(await anext(items), manifest.MAX_SIZE), name=name)
     found = await in_thread(lambda: manifest.parse(text, where=name, file_list=True))
-    statistics = await _statistics(session, backup_set) if session.options.jsonstat else None
+    statistics = await _statistics(session, await anext(items)) if _statistics_of(session, backup_set) else None
     return SetChanges(backup_set=backup_set, files=found.files_changed or (), statistics=statistics)
 
 
-async def _statistics(session: Session, backup_set: BackupSet) -> str | None:
-    name = backup_set.jsonstat
-    if name is None:
-        return None
-    stored = await session.engine.fetch(session.lane, name, MAX_SIZE)
+def _statistics_of(session: Session, backup_set: BackupSet) -> str | None:
+    """The file to be read for them, if any."""
+    return backup_set.jsonstat if session.options.jsonstat else None
+
+
+async def _statistics(session: Session, item: ReadItem) -> str:
+    name, stored = item.name, await _content(item, MAX_SIZE)
     (parsed,) = parse_names([name], session.options.prefixes, int(session.options.now()))
     data = await session.reading_codec(name).unpack(stored, name=name) if parsed.encrypted else stored
     if parsed.suffix == ".gz":
         data = _unzipped(data, name)
     return data.decode("utf-8", "replace")
+
+
+async def _content(item: ReadItem, most: int) -> bytes:
+    """Of at most ``most`` bytes (P9)."""
+    if item.size > most:
+        raise FormatError(f"has {item.size} bytes; more than {most} are not read", where=item.name)
+    return await in_thread(item.path.read_bytes)
 
 
 def _unzipped(data: bytes, name: str) -> bytes:

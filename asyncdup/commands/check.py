@@ -23,16 +23,15 @@ from asyncdup.archive.resign import SignatureComparer
 from asyncdup.archive.signatures import live_members
 from asyncdup.commands.job import job
 from asyncdup.commands.options import Control, Options
+from asyncdup.commands.repair import DAMAGE, bring_back_local_copies, rebuild_signatures, without_signatures
 from asyncdup.commands.session import Session, open_session
-from asyncdup.errors import AsyncdupError, ChainError, CodecError, FormatError, IntegrityError, NotFound
+from asyncdup.errors import ChainError, CodecError, NotFound
 from asyncdup.events import EventHub
 from asyncdup.formats.difftar import DifftarReader
 from asyncdup.formats.manifest import Manifest
-from asyncdup.formats.names import SetId, cache_name, parse_names
+from asyncdup.formats.names import SetId
 from asyncdup.threads import in_thread
 from asyncdup.transfer import ReadItem, ReadRequest
-
-_DAMAGE = (IntegrityError, NotFound, FormatError, CodecError)  # what says something of an object; anything else, of the way to it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +42,7 @@ class CheckResult:
         sets: complete backup sets; ``volumes``: that they have.
         read: volumes that were fetched and verified; ``sampled``: which part of them, in words.
         repaired: what was rebuilt, a sentence each.
+        repairable: what ``force`` would rebuild at the target, likewise.
     """
 
     findings: tuple[Finding, ...]
@@ -51,6 +51,7 @@ class CheckResult:
     read: int = 0
     sampled: str = ""
     repaired: tuple[str, ...] = ()
+    repairable: tuple[str, ...] = ()
 
     @property
     def damage(self) -> list[Finding]:
@@ -78,12 +79,13 @@ async def check(
     Args:
         read_data: fetch and verify every volume, and the signature archives against them.
         sample: per cent of the volumes to be fetched and verified, another part every day.
-        repair: bring the local copies of the newest chain back. At the target nothing is ever changed.
+        repair: bring the local copies of the newest chain back; with ``options.force`` make signature archives that are missing or damaged
+            at the target anew before. Nothing else is changed there.
 
     Raises:
         ChainError: there is no complete backup at all.
         CodecError: no manifest can be opened: the passphrase or the key is another one.
-        LockedError: ``repair``, and another run holds the archive folder.
+        LockedError: ``repair``, and another run holds the archive folder, or writes to the target.
     """
     options = options or Options()
     async with (
@@ -103,7 +105,7 @@ async def check(
         elif sample is not None:
             chosen, sampled = rules.sample(checking.volumes(), sample, int(options.now()))
             await checking.read_volumes(chosen)
-        repaired = await _repair(session, collection) if repair else []
+        repaired, repairable = await _repaired(checking, read_data) if repair else ([], [])
         complete = [backup_set for backup_set in collection.sets if backup_set.is_complete]
         return CheckResult(
             findings=tuple(checking.findings),
@@ -112,17 +114,24 @@ async def check(
             read=checking.read,
             sampled=sampled,
             repaired=tuple(repaired),
+            repairable=tuple(repairable),
         )
 
 
 @dataclass(slots=True)
 class _Check:
-    """One look at a collection. ``manifests``: those that could be read."""
+    """One look at a collection.
+
+    Attributes:
+        manifests: those that could be read.
+        spoilt: names of signature archives that cannot be read, or, of a whole chain, that do not fit its data.
+    """
 
     session: Session
     collection: Collection
     findings: list[Finding] = field(default_factory=list)
     manifests: dict[SetId, Manifest] = field(default_factory=dict)
+    spoilt: set[str] = field(default_factory=set)
     read: int = 0
 
     def damaged(self, name: str, error: object) -> None:
@@ -130,6 +139,11 @@ class _Check:
         finding = Finding(kind="damaged", name=name, message=str(error), content=True)
         if finding not in self.findings:
             self.findings.append(finding)
+
+    def mended(self, sets: set[SetId]) -> None:
+        """The signature archives of ``sets`` are whole again: what was found of them holds no longer."""
+        names = {each.signatures or str(each.id) for each in self.collection.sets if each.id in sets}
+        self.findings = [each for each in self.findings if each.name not in names or each.kind not in ("missing", "damaged")]
 
     async def read_manifests(self) -> None:
         """All of them, several at a time. Raises CodecError if none can be opened."""
@@ -145,7 +159,7 @@ class _Check:
                         raise result.error or NotFound(result.name)
                     text = await session.reading_codec(result.name).unpack(await in_thread(result.item.path.read_bytes), name=result.name)
                     manifest = await in_thread(parse_manifest, text, backup_set)
-                except _DAMAGE as error:
+                except DAMAGE as error:
                     refused = error if isinstance(error, CodecError) else refused
                     self.damaged(result.name, error)
                     continue
@@ -184,7 +198,7 @@ class _Check:
                     if result.item is None:
                         raise result.error or NotFound(result.name)
                     await self._decode(result.item)
-                except _DAMAGE as error:
+                except DAMAGE as error:
                     self.damaged(result.name, error)
                 self.read += 1
 
@@ -200,13 +214,18 @@ class _Check:
         if any(backup_set.id not in self.manifests for backup_set in chain.sets):
             return False
         session = self.session
-        sigtars = await self._signatures(chain)
+        sigtars = await self.read_signatures(chain)
         try:
             needed = needed_volumes(chain, [self.manifests[backup_set.id] for backup_set in chain.sets])
         except ChainError:
             return False  # said already: some are missing
         last = chain.last.signatures or str(chain.last.id)
-        sink = SignatureComparer(live_members(sigtars) if sigtars else None, lambda message: self.damaged(last, message))
+
+        def differs(message: str) -> None:
+            self.damaged(last, message)
+            self.spoilt |= {backup_set.signatures for backup_set in chain.sets if backup_set.signatures}
+
+        sink = SignatureComparer(live_members(sigtars) if sigtars else None, differs)
         problems: list[str] = []
         merger = Merger(
             sink,
@@ -218,14 +237,14 @@ class _Check:
             codecs = [session.reading_codec(backup_set.volume_name(1)) for backup_set in chain.sets]
             try:
                 await Assembly(session.engine, session.lane, codecs, merger, session.hub, needed).run()
-            except _DAMAGE:
+            except DAMAGE:
                 return False
         for problem in problems:
             self.damaged(str(chain.last.id), problem)
         self.read += len(needed)
         return True
 
-    async def _signatures(self, chain: Chain) -> list[Path]:
+    async def read_signatures(self, chain: Chain) -> list[Path]:
         """Local copies of the chain's signature archives, from the target itself; none if one is missing or damaged."""
         session = self.session
         folder = ArchiveDir(session.tempdir, f"check-{chain.start}")
@@ -241,28 +260,25 @@ class _Check:
                     if result.item is None:
                         raise result.error or NotFound(result.name)
                     await sync.transcode(result.item.path, session.reading_codec(name), path, session.gzip, name=name)
-                except _DAMAGE as error:
+                except DAMAGE as error:
                     self.damaged(name, error)
+                    self.spoilt.add(name)
                     continue
                 paths.append(path)
         return paths if len(paths) == len(chain.sets) else []
 
 
-async def _repair(session: Session, collection: Collection) -> list[str]:
-    """Bring back the local copies of the newest chain, and drop those of what is gone."""
-    chain = collection.newest_chain
-    if chain is None:
-        return []
-    options = session.options
-    await in_thread(session.cache.lock)
-    try:
-        names = [name for backup_set in chain.sets for name in (backup_set.manifest, backup_set.signatures) if name]
-        wanted = parse_names(names, options.prefixes, int(options.now()))
-        lost = [parsed for parsed in wanted if not session.cache.has(cache_name(parsed))]
-        try:
-            await session.fetch_to_cache(lost, chain)
-        except _DAMAGE as error:
-            raise AsyncdupError(f"the local copies cannot be rebuilt: {error}", exit_code=1) from error
-        return [f"{cache_name(parsed)} in {session.cache.path}, from the target" for parsed in lost]
-    finally:
-        session.cache.unlock()
+async def _repaired(checking: _Check, have_signatures_been_read: bool) -> tuple[list[str], list[str]]:
+    """Mend what can be made again from what is whole: what was, and what ``force`` would mend, as sentences."""
+    session, collection = checking.session, checking.collection
+    if not have_signatures_been_read:
+        for chain in collection.chains:
+            await checking.read_signatures(chain)
+    lost = without_signatures(collection, checking.spoilt)
+    described = {each.id: f"the signature archive of the set {each.id}, from its volumes" for each in lost}
+    if not session.options.force or session.options.dry_run:
+        return await bring_back_local_copies(session, collection, checking.spoilt), list(described.values())
+    rebuilt = await rebuild_signatures(session, described.keys()) if lost else []
+    checking.mended({each.id for each in rebuilt})
+    again = session.collection(await session.listing()) if rebuilt else collection
+    return [described[each.id] for each in rebuilt] + await bring_back_local_copies(session, again, ()), []

@@ -1,28 +1,31 @@
 """Whether a place keeps what backups rely on, and how fast it is: the conformance suite and a small speed test on the user's own storage.
 
-Path: ``testing.conformance`` -> small stats -> puts and gets of 1 MiB, 1, 4 and 16 in flight. No engine and no retry is between: what the
+Path: ``testing.conformance`` -> small stats -> puts and gets of 1 MiB, 1, 4 and 16 in flight -> ``link.advise``. No engine and no retry is between: what the
 backend does is what is looked at. All names are its own, ``check-…``, and a few odd ones that were free; they are removed in any case.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import anyio
 
-from asyncdup.backends.base import Backend, Capabilities
+from asyncdup.backends.base import Backend, Capabilities, LinkSigns, SupportsLinkSigns
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.registry import open_backend
+from asyncdup.backends.tcp import read_controls
 from asyncdup.commands.job import job
+from asyncdup.commands.link import Advice, Rates, Watch, advise
 from asyncdup.commands.options import Control, Options
 from asyncdup.errors import BackendError, Drained, Unsupported
 from asyncdup.events import EventHub, Notice
 from asyncdup.testing.conformance import CHECKS, Check, ConformanceError
 from asyncdup.testing.promises import closing_twice_is_closing_once
 from asyncdup.testing.site import pattern
+from asyncdup.threads import in_thread
 
 LEVELS = (1, 4, 16)  # calls in flight
 _MANY = 20  # objects for the check of long listings: enough to see it, few enough for a slow link
@@ -36,15 +39,6 @@ _MOST = 128  # objects of a level
 _CLEANUP = 30.0  # seconds to remove what the speed test has put
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Bytes per second with so many calls in flight, there and back; None: no object came through in time."""
-
-    in_flight: int
-    up: float | None
-    down: float | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendReport:
     """What was found.
@@ -55,6 +49,8 @@ class BackendReport:
         passed, skipped: promises kept, and those that do not apply because an ability is absent.
         broken: promises broken, each with what was seen. ``lacking``: the same of what the server says that it has not.
         rtt: seconds of the fastest small question.
+        size: bytes of the objects that ``rates`` were measured with.
+        congestion: controls that the connections use; empty where that is not known.
     """
 
     place: str
@@ -66,12 +62,16 @@ class BackendReport:
     lacking: tuple[tuple[str, str], ...]
     rtt: float
     rates: tuple[Rates, ...]
+    size: int
+    congestion: tuple[str, ...]
+    advice: Advice
 
 
 async def check_backend(
     url: str,
     options: Options | None = None,
     *,
+    speed_only: bool = False,
     events: EventHub | None = None,
     control: Control | None = None,
     on_check: Callable[[str, str], None] = lambda name, outcome: None,
@@ -79,6 +79,7 @@ async def check_backend(
     """Try ``url`` out. It may hold backups: they are neither read nor touched.
 
     Args:
+        speed_only: leave the promises out.
         on_check: is told each promise and "kept", "does not apply" or what was seen instead.
 
     Raises:
@@ -92,13 +93,14 @@ async def check_backend(
         async with _closing(open_backend(url, given)) as backend:
             await _first_contact(backend)
             found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in ("kept", "does not apply", "not offered", "broken")}
-            for check in CHECKS:
+            for check in () if speed_only else CHECKS:
                 _go_on(control)
                 kind, seen = await _outcome(check, backend, lambda: open_backend(url, quiet))
                 found[kind].append((check.name, seen))
                 on_check(check.name, seen or kind)
             speed = _Speed(backend, control)
             rtt, rates = await speed.measure()
+            signs = _signs(backend)
             return BackendReport(
                 place=backend.description,
                 capabilities=backend.capabilities(),
@@ -109,6 +111,9 @@ async def check_backend(
                 lacking=tuple(found["not offered"]),
                 rtt=rtt,
                 rates=rates,
+                size=speed.size,
+                congestion=tuple(sorted({sign.congestion for sign in signs})),
+                advice=advise(rates, signs, await in_thread(read_controls)),
             )
 
 
@@ -150,6 +155,7 @@ class _Speed:
         self._control = control
         self._prefix = f"check-{secrets.token_hex(4)}-speed"
         self._names: list[str] = []
+        self.size = _MIB
 
     async def measure(self) -> tuple[float, tuple[Rates, ...]]:
         """Seconds of the fastest stat, and the rates at each level. Removes what it has put."""
@@ -162,18 +168,20 @@ class _Speed:
             rtt = min([await _seconds(lambda: backend.stat(name)) for _ in range(_STATS)])
             data = pattern(_MIB)
             if await _seconds(lambda: backend.put(name, BytesBody(data))) > 1.0:
-                data = data[:_SMALL]
-            return rtt, tuple([await self._level(level, data) for level in levels])
+                self.size = _SMALL
+            return rtt, tuple([await self._level(level, data[: self.size]) for level in levels])
         finally:
             await _remove(backend, self._names)
 
     async def _level(self, in_flight: int, data: bytes) -> Rates:
         put: list[str] = []
+        watch = Watch(_signs(self._backend))
 
         async def up() -> None:
             name = self._name()
             await self._backend.put(name, BytesBody(data))
             put.append(name)
+            watch.look(_signs(self._backend))
 
         up_rate = await self._rate(in_flight, up, len(data))
         turn = iter(put * (1 + _MOST // max(1, len(put))))
@@ -183,7 +191,16 @@ class _Speed:
                 async for _ in chunks:
                     pass
 
-        return Rates(in_flight, up_rate, await self._rate(in_flight, down, len(data)) if put else None)
+        down_rate = await self._rate(in_flight, down, len(data)) if put else None
+        return Rates(
+            in_flight=in_flight,
+            up=up_rate,
+            down=down_rate,
+            sent=watch.sent,
+            sent_again=watch.sent_again,
+            queue=watch.queue,
+            queued=watch.queued,
+        )
 
     async def _rate(self, in_flight: int, call: Callable[[], Awaitable[None]], size: int) -> float | None:
         _go_on(self._control)
@@ -241,6 +258,10 @@ async def _seconds(call: Callable[[], Awaitable[object]]) -> float:
     begin = anyio.current_time()
     await call()
     return anyio.current_time() - begin
+
+
+def _signs(backend: Backend) -> Sequence[LinkSigns]:
+    return backend.link_signs() if isinstance(backend, SupportsLinkSigns) else ()
 
 
 def _go_on(control: Control) -> None:

@@ -16,6 +16,6 @@ async def collection_status(
     options = options or Options()
     async with (
         job("collection-status", source=url, target="", options=options, events=events) as hub,
-        open_session(url, options, hub=hub, control=control or Control(), writing=False) as session,
+        open_session(url, options, hub=hub, control=control or Control(), writing=False, brief=True) as session,
     ):
         return session.collection(await session.listing())

@@ -21,12 +21,13 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from asyncdup.commands.options import Control
 from asyncdup.commands.sockets import socket_path, temporary
-from asyncdup.commands.status import Tally, status_of
-from asyncdup.errors import AsyncdupError, UsageError
+from asyncdup.commands.status import status_of
+from asyncdup.errors import AsyncdupError, UsageError, in_words
 from asyncdup.events import EventHub, Notice
 from asyncdup.observe.jsonlines import json_line
+from asyncdup.observe.tally import Tally
 from asyncdup.threads import in_thread
-from asyncdup.transfer.failure import describe, sole
+from asyncdup.transfer.failure import sole
 
 VERSION = 1
 MOST_CLIENTS = 16
@@ -64,11 +65,11 @@ async def control_socket(
         listener = await anyio.create_unix_listener(temporary(path), mode=0o600)
         os.rename(temporary(path), path)
     except (OSError, UsageError) as error:
-        hub.emit(Notice(message=f"no control socket ({describe(error)}): asyncdup job will not find this run"))
+        hub.emit(Notice(message=f"no control socket ({in_words(error)}): asyncdup job will not find this run"))
         yield None
         return
     server = _Server(control, hub, now, peer)
-    hub.on_event(server.tally.on_event)
+    hub.on_event(server.tally)
     failure: BaseException | None = None
     try:
         async with listener, anyio.create_task_group() as tasks:
@@ -138,7 +139,7 @@ class _Server:
         except AsyncdupError as error:
             return {"v": VERSION, "ok": False, "error": str(error), "hint": error.hint or ""}
         except Exception as error:  # noqa: BLE001 - whatever a client says must not break the transfer
-            return {"v": VERSION, "ok": False, "error": describe(error), "hint": ""}
+            return {"v": VERSION, "ok": False, "error": in_words(error), "hint": ""}
 
     def _obey(self, order: dict[str, Any]) -> dict[str, Any]:
         control = self._control

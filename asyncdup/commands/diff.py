@@ -58,7 +58,7 @@ async def diff(
     ):
         collection, _ = await chains_over_time(session)
         first, second = _both(collection, start, end)
-        before, after = await signature_files(session, first), await signature_files(session, second)
+        before, after = await signature_files(session, first, second)
         found = differences(live_members(before), live_members(after))
         counts = {"new": 0, "changed": 0, "deleted": 0}
         while some := await in_thread(lambda: list(itertools.islice(found, AT_ONCE))):

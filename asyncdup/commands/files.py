@@ -39,7 +39,8 @@ async def list_current_files(
     ):
         chain = await chain_to_read(session, time)
         async with caching(session) as session:
-            members = live_members(await signature_files(session, chain))
+            (files,) = await signature_files(session, chain)
+            members = live_members(files)
             while entries := await in_thread(lambda: [member.entry for member in itertools.islice(members, AT_ONCE)]):
                 on_entries(entries)
         return chain.last.id

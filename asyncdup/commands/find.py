@@ -75,16 +75,15 @@ async def find(
 
 async def _one_time(session: Session, chain: Chain, versions: Versions) -> None:
     """As if the tree of that time were one full set."""
-    members = live_members(await signature_files(session, chain))
-    await in_thread(versions.read, chain.last.id, members)
+    (files,) = await signature_files(session, chain)
+    await in_thread(versions.read, chain.last.id, live_members(files))
 
 
 async def _all_times(session: Session, versions: Versions, search: _Search) -> None:
     _, chains = await chains_over_time(session)
-    for chain in chains:
-        for backup_set, file in await known_signatures(session, chain):
-            await in_thread(versions.read, backup_set.id, read_members(file))
-            search.before = backup_set.end
+    for backup_set, file in await known_signatures(session, *chains):
+        await in_thread(versions.read, backup_set.id, read_members(file))
+        search.before = backup_set.end
 
 
 class _Search:

@@ -49,12 +49,12 @@ async def history(
         found: list[Version] = []
         versions = Versions(lambda each: each == wanted, lambda _, version: found.append(version))
         _, chains = await chains_over_time(session)
-        sets = 0
-        for chain in chains:
-            for backup_set, file in await known_signatures(session, chain):
-                sets += 1
-                await in_thread(versions.read, backup_set.id, read_members(file))
+        sets = await known_signatures(session, *chains)
+        for backup_set, file in sets:
+            await in_thread(versions.read, backup_set.id, read_members(file))
     if not found:
         shown = os.fsdecode(wanted) or "."
-        raise RestoreError(f"{shown} is in none of {sets} backups", hint="asyncdup find URL GLOB searches them", exit_code=NOT_THAT_PATH)
-    return HistoryResult(path=wanted, versions=tuple(found), sets=sets)
+        raise RestoreError(
+            f"{shown} is in none of {len(sets)} backups", hint="asyncdup find URL GLOB searches them", exit_code=NOT_THAT_PATH
+        )
+    return HistoryResult(path=wanted, versions=tuple(found), sets=len(sets))

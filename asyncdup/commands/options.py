@@ -44,6 +44,7 @@ class Options:
         copy_links: store what symlinks point to, not the links.
         files_changed: list the changed files in the manifest; jsonstat: store the statistics of a backup beside it, as stock does.
         sync_all: local copies of the metadata of all chains, not only of the newest.
+        count_source: walk through the source before a backup, so that its progress has an end.
         list_entries: an ``EntryDone`` event for each entry stored or restored.
         numeric_owner: owners by number, never by name. restore_ownership: None = owners are set if the process may.
         rename: archive paths and what they are called when restored. ignore_errors: restore what is left without volumes that are lost.
@@ -80,6 +81,7 @@ class Options:
     files_changed: bool = True
     jsonstat: bool = False
     sync_all: bool = False
+    count_source: bool = False
     list_entries: bool = False
     numeric_owner: bool = False
     restore_ownership: bool | None = None

@@ -6,11 +6,14 @@ Path: list -> ``chains`` -> manifests and volumes by ordered read-ahead (``readi
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from asyncdup.archive.assemble import Assembly, Needed
+import anyio
+
+from asyncdup.archive.assemble import Assembly, Needed, read_ahead
 from asyncdup.archive.below import Below, parts
 from asyncdup.archive.chains import Chain
 from asyncdup.archive.consume import Merger, Sink
@@ -24,8 +27,10 @@ from asyncdup.commands.reader import Problems, chain_to_read, selected
 from asyncdup.commands.session import Session, open_session
 from asyncdup.errors import RestoreError
 from asyncdup.events import EventHub
-from asyncdup.formats.names import SetId, format_time
+from asyncdup.formats.names import SetId
 from asyncdup.threads import in_thread
+from asyncdup.transfer import OrderedReader
+from asyncdup.units import format_local_time
 
 NOT_THAT_PATH, NOTHING = 19, 20  # duplicity's exit codes for a restore that found nothing
 
@@ -34,12 +39,16 @@ NOT_THAT_PATH, NOTHING = 19, 20  # duplicity's exit codes for a restore that fou
 class RestoreResult:
     """What was restored: the newest set of the chain, entries written, volumes fetched (with ``dry_run``: their names only).
 
+    ``size``: bytes of the files among the entries; ``seconds``: how long it took.
+
     ``replaced``: of the entries those that took the place of something; ``kept``: what stayed instead of an entry (``overwrite``).
     """
 
     set_id: SetId
     entries: int
     volumes: tuple[str, ...]
+    size: int = 0
+    seconds: float = 0.0
     owners_left: int = 0
     replaced: int = 0
     kept: int = 0
@@ -72,10 +81,12 @@ async def restore(
         job("restore", source=url, target=os.fsdecode(where), options=options, events=events) as hub,
         open_session(url, options, hub=hub, control=control or Control(), writing=False) as session,
     ):
+        began = anyio.current_time()
         chain = await chain_to_read(session, time)
-        session.notice(f"restoring the backup of {format_time(chain.end)}")
+        session.notice(f"restoring the backup of {format_local_time(chain.end)}")
         paths = [path] if isinstance(path, str | bytes) else path
-        return await _restore(session, chain, where, parts([os.fsencode(each) for each in paths]) or [b""])
+        result = await _restore(session, chain, where, parts([os.fsencode(each) for each in paths]) or [b""])
+        return replace(result, seconds=anyio.current_time() - began)
 
 
 async def _restore(session: Session, chain: Chain, target: bytes, paths: Sequence[bytes]) -> RestoreResult:
@@ -97,16 +108,8 @@ async def _restore(session: Session, chain: Chain, target: bytes, paths: Sequenc
         on_problem=problems.add,
         on_notice=problems.notice,
     )
-    missing = []
     with closing(writer):
-        sink = _sink(session, writer)
-        for path, some in zip(paths, needed, strict=True):
-            before = writer.entries + writer.overwriting.kept
-            await _one(session, chain, sink if len(paths) == 1 else Below(sink, path), path, some, problems)
-            by_itself = bool(options.rules) and not path and await in_thread(os.path.isdir, target)  # the root, which no rule takes away
-            if writer.entries + writer.overwriting.kept - before <= by_itself:
-                missing.append(path)
-        await in_thread(sink.finish)  # if it was not yet: with several paths only now is every folder complete
+        missing = await _paths(session, chain, target, writer, dict(zip(paths, needed, strict=True)), problems)
     if writer.owners_left:
         session.notice(f"{writer.owners_left} entries have other owners than archived, since only root may set them")
     if writer.overwriting.kept or writer.overwriting.replaced:
@@ -115,6 +118,7 @@ async def _restore(session: Session, chain: Chain, target: bytes, paths: Sequenc
     return RestoreResult(
         set_id=chain.last.id,
         entries=writer.entries,
+        size=writer.size,
         volumes=volumes,
         owners_left=writer.owners_left,
         replaced=writer.overwriting.replaced,
@@ -122,14 +126,33 @@ async def _restore(session: Session, chain: Chain, target: bytes, paths: Sequenc
     )
 
 
-async def _one(session: Session, chain: Chain, sink: Sink, path: bytes, needed: Sequence[Needed], problems: Problems) -> None:
-    """Restore what is at and below ``path``."""
+async def _paths(
+    session: Session, chain: Chain, target: bytes, writer: TreeWriter, needed: Mapping[bytes, Sequence[Needed]], problems: Problems
+) -> list[bytes]:
+    """Restore each path from its ``needed`` volumes; those of the next are on their way before it is done. Returns the paths that came to nothing."""
+    options, missing, sink = session.options, [], _sink(session, writer)
+    volumes = [volume for some in needed.values() for volume in some]
+    async with read_ahead(session.engine, session.lane, volumes, may_be_lost=options.ignore_errors) as items:
+        for path, some in needed.items():
+            before = writer.entries + writer.overwriting.kept
+            await _one(session, chain, sink if len(needed) == 1 else Below(sink, path), path, some, items, problems)
+            by_itself = bool(options.rules) and not path and await in_thread(os.path.isdir, target)  # the root, which no rule takes away
+            if writer.entries + writer.overwriting.kept - before <= by_itself:
+                missing.append(path)
+    await in_thread(sink.finish)  # if it was not yet: with several paths only now is every folder complete
+    return missing
+
+
+async def _one(
+    session: Session, chain: Chain, sink: Sink, path: bytes, needed: Sequence[Needed], items: OrderedReader[Any], problems: Problems
+) -> None:
+    """Restore what is at and below ``path``, from the next of ``items``."""
     select = selected(session.selection(b"", restoring=True))
     merger = Merger(sink, len(chain.sets), prefix=path, select=select, tempdir=session.tempdir, on_problem=problems.add)
     with closing(merger):
         codecs = [session.reading_codec(backup_set.volume_name(1)) for backup_set in chain.sets]
         lost = problems.lost_volume if session.options.ignore_errors else None
-        await Assembly(session.engine, session.lane, codecs, merger, session.hub, needed, on_lost=lost).run()
+        await Assembly(session.engine, session.lane, codecs, merger, session.hub, needed, on_lost=lost).run(items)
 
 
 def _sink(session: Session, writer: TreeWriter) -> Sink:
@@ -143,7 +166,7 @@ def _check(problems: Problems, missing: Sequence[bytes]) -> None:
         raise RestoreError(
             f"{len(problems.lines)} {'entry was' if len(problems.lines) == 1 else 'entries were'} not restored as archived; all others were",
             problems=tuple(problems.lines),
-            hint="the list is above; verify or another --time may help",
+            hint="the list above says why; for what is damaged, another --time may help",
         )
     if missing and missing[0]:
         shown = " and ".join(map(os.fsdecode, missing))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asyncdup.archive import sync
@@ -42,7 +42,7 @@ NO_TEMP_SPACE = 34  # duplicity's exit code
 class Session:
     """The parts of a running command."""
 
-    url: str
+    url: str = field(repr=False)  # may hold a password (P15)
     options: Options
     hub: EventHub
     backend: Backend
@@ -59,17 +59,22 @@ class Session:
 
     def collection(self, listing: dict[str, ObjectInfo]) -> Collection:
         """What the names at the target mean."""
-        return collect(listing.values(), prefixes=self.options.prefixes, now=int(self.options.now()))
+        return collect(listing.values(), prefixes=self.options.prefixes, now=int(self.options.now()), place=self.lane.name)
 
-    async def fetch_to_cache(self, wanted: Sequence[ParsedName], chain: Chain) -> None:
-        """Local copies of those manifests and signature archives of ``chain`` that are not there yet."""
-        await sync.fetch(self.engine, self.lane, self.cache, wanted, sizes=chain.sizes, codec_of=self.reading_codec, gzip=self.gzip)
+    async def fetch_to_cache(self, wanted: Sequence[ParsedName], *chains: Chain) -> None:
+        """Local copies of those manifests and signature archives of ``chains`` that are not there yet."""
+        async with self.arriving(wanted, *chains) as keep:
+            await keep()
+
+    def arriving(self, wanted: Sequence[ParsedName], *chains: Chain) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
+        """The same, on their way while the block runs; see ``archive.sync``."""
+        sizes = {name: size for chain in chains for name, size in chain.sizes.items()}
+        return sync.arriving(self.engine, self.lane, self.cache, wanted, sizes=sizes, codec_of=self.reading_codec, gzip=self.gzip)
 
     async def fetch_metadata(self, collection: Collection) -> None:
         """Local copies of the manifests and signature archives of all chains."""
-        for chain in collection.chains:
-            files = [name for each in chain.sets for name in (each.manifest, each.signatures) if name]
-            await self.fetch_to_cache(parse_names(files, self.options.prefixes, int(self.options.now())), chain)
+        files = [name for chain in collection.chains for each in chain.sets for name in (each.manifest, each.signatures) if name]
+        await self.fetch_to_cache(parse_names(files, self.options.prefixes, int(self.options.now())), *collection.chains)
 
     def writing_codec(self) -> Codec:
         """As the options ask."""
@@ -119,13 +124,16 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(url: str, options: Options, *, hub: EventHub, control: Control, writing: bool = True) -> AsyncIterator[Session]:
+async def open_session(
+    url: str, options: Options, *, hub: EventHub, control: Control, writing: bool = True, brief: bool = False
+) -> AsyncIterator[Session]:
     """Open all; close all.
 
     ``writing``: volumes will be made, so the archive folder is locked and the disk space for them is looked at. A reader needs no lock (P10).
+    ``brief``: little more than a listing will be asked for, one call at a time.
     """
     async with AsyncExitStack() as stack:
-        backend = open_backend(url, _telling(options.backend, hub))
+        backend = open_backend(url, _backend_options(options, hub, brief=brief))
         stack.push_async_callback(backend.aclose)
         cache = ArchiveDir(options.archive_dir or default_base(options.environ), options.name or folder_name(url))
         if writing:
@@ -185,14 +193,15 @@ async def open_session(url: str, options: Options, *, hub: EventHub, control: Co
         )
 
 
-def _telling(options: BackendOptions, hub: EventHub) -> BackendOptions:
-    """What the backend has to say becomes an event, too."""
+def _backend_options(options: Options, hub: EventHub, *, brief: bool) -> BackendOptions:
+    """What the backend has to say becomes an event, too; and it is told how many calls are about to come."""
+    given = options.backend
 
     def notify(message: str) -> None:
-        options.notify(message)
+        given.notify(message)
         hub.emit(Notice(message=message))
 
-    return replace(options, notify=notify)
+    return replace(given, notify=notify, expected=1 if brief else given.concurrency or DEFAULT_CONCURRENCY)
 
 
 def hostname() -> str:

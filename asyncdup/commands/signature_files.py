@@ -34,28 +34,30 @@ async def caching(session: Session) -> AsyncIterator[Session]:
         session.cache.unlock()
 
 
-async def signature_files(session: Session, chain: Chain) -> list[Path]:
-    """Those of all sets of ``chain``, oldest first; what the cache lacks is fetched into it. Raises ChainError if one is not at the target."""
-    if not chain.has_signatures:
-        lacking = next(each for each in chain.sets if each.signatures is None)
-        raise ChainError(
-            f"the signature archive of the set {lacking.id} is missing",
-            hint="restore needs no signature archives: restore, and look at what you get",
-        )
-    return [path for _, path in await known_signatures(session, chain)]
+async def signature_files(session: Session, *chains: Chain) -> list[list[Path]]:
+    """Those of all sets of each chain, oldest first; what the cache lacks is fetched into it. Raises ChainError if one is not at the target."""
+    for chain in chains:
+        if not chain.has_signatures:
+            lacking = next(each for each in chain.sets if each.signatures is None)
+            raise ChainError(
+                f"the signature archive of the set {lacking.id} is missing",
+                hint="restore needs no signature archives: restore, and look at what you get",
+            )
+    paths = {backup_set.id: path for backup_set, path in await known_signatures(session, *chains)}
+    return [[paths[backup_set.id] for backup_set in chain.sets] for chain in chains]
 
 
-async def known_signatures(session: Session, chain: Chain) -> list[tuple[BackupSet, Path]]:
-    """Those that there are, with their sets; a warning for each other."""
+async def known_signatures(session: Session, *chains: Chain) -> list[tuple[BackupSet, Path]]:
+    """Those that there are, each with its set, which comes once though two chains may share it; a warning for each other."""
     sets = []
-    for each in chain.sets:
+    for each in {backup_set.id: backup_set for chain in chains for backup_set in chain.sets}.values():
         if each.signatures is not None:
             sets.append(each)
         else:
             message = f"the signature archive of the set {each.id} is missing: what that backup did is not known"
             session.hub.emit(Warning(message=message, code=INCOMPLETE_BACKUP))
     wanted = parse_names([each.signatures or "" for each in sets], session.options.prefixes, int(session.options.now()))
-    await session.fetch_to_cache(wanted, chain)
+    await session.fetch_to_cache(wanted, *chains)
     return [(each, session.cache.path / names.cache_name(parsed)) for each, parsed in zip(sets, wanted, strict=True)]
 
 

@@ -6,39 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from asyncdup.events import EpisodeClosed, EpisodeOpened, Event, GateChanged, Progress, VolumeMade, VolumeRead, VolumeStored
+from asyncdup.observe.tally import Tally
 from asyncdup.transfer import Engine
-
-
-class Tally:
-    """Counts a job's events. ``waiting``: the open episodes; ``trouble``: why a lane backs off; both by lane."""
-
-    def __init__(self) -> None:
-        self.made = self.stored = self.read = self.needed = 0  # volumes
-        self.stored_bytes = self.read_bytes = self.moved = 0
-        self.waiting: dict[str, EpisodeOpened] = {}
-        self.trouble: dict[str, str] = {}
-
-    def on_event(self, event: Event) -> None:
-        """Take one event into account."""
-        match event:
-            case Progress():
-                self.moved += event.bytes
-            case VolumeMade():
-                self.made += 1
-            case VolumeStored():
-                self.stored += 1
-                self.stored_bytes += event.size
-            case VolumeRead():
-                self.read += 1
-                self.read_bytes += event.size
-                self.needed = event.total or self.needed
-            case EpisodeOpened():
-                self.waiting[event.lane] = event
-            case EpisodeClosed():
-                self.waiting.pop(event.lane, None)
-            case GateChanged():
-                self.trouble[event.lane] = event.why if event.state == "BACKOFF" else ""
 
 
 def status_of(engine: Engine | None, tally: Tally, *, draining: bool, now: Callable[[], float]) -> dict[str, Any]:

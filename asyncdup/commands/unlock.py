@@ -28,7 +28,7 @@ async def unlock(
     options = options or Options()
     async with (
         job("unlock", source="", target=url, options=options, events=events) as hub,
-        open_session(url, options, hub=hub, control=control or Control(), writing=False) as session,
+        open_session(url, options, hub=hub, control=control or Control(), writing=False, brief=True) as session,
     ):
         holders = []
         for name in lock_names(await session.listing(), options.prefixes):

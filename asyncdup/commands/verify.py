@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from asyncdup.archive.assemble import Assembly
-from asyncdup.archive.compare import TreeComparer
+from asyncdup.archive.compare import Mismatch, TreeComparer
 from asyncdup.archive.consume import Merger
 from asyncdup.archive.reading import needed_volumes, read_manifests
 from asyncdup.commands.job import job
@@ -41,11 +41,11 @@ async def verify(
     *,
     time: int | None = None,
     path: str | bytes = b"",
-    on_difference: Callable[[str], None] = lambda line: None,
+    on_difference: Callable[[Mismatch], None] = lambda found: None,
     events: EventHub | None = None,
     control: Control | None = None,
 ) -> VerifyResult:
-    """Compare the backup of ``time`` (None: the newest), or ``path`` in it, with ``tree``. ``on_difference`` gets a line for each difference.
+    """Compare the backup of ``time`` (None: the newest), or ``path`` in it, with ``tree``. ``on_difference`` is told of each path that differs.
 
     Raises:
         RestoreError: parts of the archive could not be read; its ``problems`` names the entries.

@@ -107,17 +107,21 @@ def _is_spoken_of(folder: Path) -> bool:
     if (owner := _owner(folder)) is None:
         return False
     try:
-        return any(folder.name.encode() in path.read_bytes() for path in owner.glob(JOURNALS + "*") if "." not in path.name)
+        journals = [path.read_bytes() for path in owner.glob(JOURNALS + "*") if "." not in path.name]
     except OSError:
         return True  # nobody may know what it is good for
+    return any(folder.name.encode() in journal.rpartition(b"\n")[0] for journal in journals)  # a torn line speaks of nothing
 
 
 def _create(base: Path) -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # another run swept it, since it was not locked yet
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if path.exists():  # else another run swept it between the two lines above
+        if path.exists():  # else it was swept after it was opened
             return path, lock
         os.close(lock)
 

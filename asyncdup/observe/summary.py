@@ -48,10 +48,10 @@ WORDS: dict[str, str] = {
     "errors": "errors and the pauses after them",
     "rate limit": "the rate limit",
     "spool": "room for volumes on their way: a larger --spool would help",
-    "barrier": "objects that must follow others",
+    "barrier": "transfers that had to wait for earlier ones",
     "operator": "the wait for you",
     "pause": "a pause that was asked for",
-    "other": "none of transfers and volumes",
+    "other": "neither transfers nor volumes",
 }
 
 SHORTEST = 1.0  # seconds: a run shorter than this has no bottleneck worth naming
@@ -143,13 +143,13 @@ class Summary:
         """Two short lines for a person; none for a run that was over in no time."""
         if self.wall < SHORTEST:
             return
-        shares = [(name, self.seconds[name] / self.wall) for name in _ORDER]
-        said = [f"{share:.0%} {self._word(name)}" for name, share in shares if share >= 0.005]
+        shares = [(name, self.seconds[name] / self.wall) for name in _ACTIVITIES]
+        said = [f"{share:.0%} {self._words(name)}" for name, share in shares if share >= 0.005]
         yield f"time: {self.wall:.1f} s{': ' if said else ''}{', '.join(said)}"
         yield f"held up most by {WORDS[self.bottleneck()]}"
 
-    def _word(self, name: str) -> str:
-        return "fetching" if name == "sending" and self._reading else name
+    def _words(self, name: str) -> str:
+        return "fetching" if name == "sending" and self._reading else _ACTIVITIES[name]
 
     # What the time is laid to.
 
@@ -288,4 +288,15 @@ class Summary:
         self._producing = begins
 
 
-_ORDER = ("producing", "sending", "unpacking", "backoff", "waiting", "pause", "rate limit", "spool full", "memory full", "barrier")
+_ACTIVITIES = {  # in the order in which they are said, and as what
+    "producing": "making volumes",
+    "sending": "sending",
+    "unpacking": "unpacking",
+    "backoff": "pausing after errors",
+    "waiting": "waiting for you",
+    "pause": "paused",
+    "rate limit": "held back by the rate limit",
+    "spool full": "waiting for room in the spool",
+    "memory full": "waiting for memory",
+    "barrier": "waiting for earlier transfers",
+}

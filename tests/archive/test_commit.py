@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from asyncdup.archive.archive_dir import ArchiveDir
 from asyncdup.archive.checkpoint import Journal, RunHead, VolumeNote
 from asyncdup.archive.commit import Commit
 from asyncdup.archive.produce import Bound
+from asyncdup.backends.base import ObjectInfo
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.memory import MemoryBackend
 from asyncdup.codecs import make_codec
@@ -21,7 +22,7 @@ from asyncdup.formats import manifest
 from asyncdup.formats.names import NO_PREFIXES, manifest_name, signatures_name
 from asyncdup.formats.sigtar import SigtarReader
 from asyncdup.testing import FaultyBackend
-from asyncdup.testing.faults import Raise
+from asyncdup.testing.faults import Raise, lost
 from asyncdup.transfer import open_engine
 
 HEAD = RunHead(type="full", start=None, end=1_700_000_000, source="/src", form=".gz", rules="", hostname="here")
@@ -40,6 +41,7 @@ class Ending:
     backend: FaultyBackend
     journal: Journal
     seen: dict[str, list[str]]
+    taken: frozenset[str] = frozenset()
     volume: bytes | None = bytes(NOTE.size)  # what is at the target of it; None: nothing any more
 
     async def run(self, *, compression: bool = True) -> None:
@@ -58,6 +60,7 @@ class Ending:
                 hostname=b"here",
                 localdir=b"/src",
                 tempdir=self.folder,
+                taken=self.taken,
             )
             await ending.run({1: NOTE}, [])
 
@@ -77,6 +80,20 @@ class Watched(MemoryBackend):
         return await super().put(name, body)
 
 
+class Forgetful(Watched):
+    """Tells no digests, as SFTP servers do, and loses the first answer for signatures and manifest."""
+
+    async def put(self, name, body):  # type: ignore[no-untyped-def]
+        first = name in (SIGNATURES, MANIFEST) and name not in self.store
+        info = await super().put(name, body)
+        if first:
+            raise lost()
+        return info
+
+    async def stat(self, name: str) -> ObjectInfo:
+        return replace(await super().stat(name), digests={})
+
+
 @pytest.fixture
 def ending(tmp_path: Path) -> Ending:
     cache = ArchiveDir(tmp_path, "cache")
@@ -94,6 +111,21 @@ async def test_the_manifest_comes_last_and_after_the_local_copies(ending: Ending
     assert ending.backend.names("put") == [SIGNATURES, MANIFEST]
     assert {SIGNATURES, MANIFEST, "asyncdup-journal-20231114T221320Z"} <= set(ending.seen[MANIFEST])
     assert sorted(ending.cache.names()) == sorted([SIGNATURES, MANIFEST])
+
+
+@pytest.mark.parametrize(
+    ("taken", "puts"),
+    [(frozenset(), [SIGNATURES, MANIFEST]), (frozenset({SIGNATURES, MANIFEST}), [SIGNATURES, SIGNATURES, MANIFEST, MANIFEST])],
+    ids=["absent before", "perhaps there before"],
+)
+async def test_a_lost_answer_is_settled_by_the_size_of_what_was_not_there_before(ending: Ending, taken, puts: list[str]) -> None:
+    """I2, at the end of the set as well."""
+    ending.backend = FaultyBackend(Forgetful(ending.cache, ending.seen))
+    ending.taken = taken
+
+    await ending.run()
+
+    assert [name for name in ending.backend.names("put") if name != "vol1"] == puts
 
 
 async def test_what_is_stored_is_what_the_journal_says(ending: Ending) -> None:

@@ -36,7 +36,7 @@ def compare(root: Path, archive: Iterable[tuple[Entry, bytes]], *, compare_data:
     """Lines without what they begin with, and the number of entries compared."""
     lines: list[str] = []
     walker = Walker(os.fsencode(root), on_warning=lambda warning: None)
-    comparer = TreeComparer(walker, compare_data=compare_data, on_difference=lines.append)
+    comparer = TreeComparer(walker, compare_data=compare_data, on_difference=lambda found: lines.append(found.line))
     for entry, content in archive:
         if entry.kind == REG:
             file = comparer.file(entry)
@@ -169,7 +169,9 @@ def test_an_aborted_file_gives_no_line_of_its_own(tree: Path) -> None:
     """P3: that the archive cannot give it was reported already."""
     lines: list[str] = []
     before = len(os.listdir("/proc/self/fd"))
-    comparer = TreeComparer(Walker(os.fsencode(tree), on_warning=print), compare_data=True, on_difference=lines.append)
+    comparer = TreeComparer(
+        Walker(os.fsencode(tree), on_warning=print), compare_data=True, on_difference=lambda found: lines.append(found.line)
+    )
     for entry, _ in archived(tree):
         if entry.kind == REG:
             file = comparer.file(entry)
@@ -187,7 +189,7 @@ def test_a_file_swapped_for_a_symlink_meanwhile_is_not_read(tree: Path) -> None:
     lines: list[str] = []
     archive = archived(tree)
     walker = Walker(os.fsencode(tree), on_warning=print)
-    comparer = TreeComparer(walker, compare_data=True, on_difference=lines.append)
+    comparer = TreeComparer(walker, compare_data=True, on_difference=lambda found: lines.append(found.line))
     real = walker.open
 
     def swap(found: object) -> int:

@@ -42,8 +42,9 @@ async def fetch(cache: ArchiveDir, tmp_path: Path, target: dict[str, bytes]) -> 
     backend = FaultyBackend(MemoryBackend())
     for name, data in target.items():
         await backend.inner.put(name, BytesBody(data))
-    async with open_engine(spool_dir=tmp_path) as engine:
-        await sync.fetch(
+    async with (
+        open_engine(spool_dir=tmp_path) as engine,
+        sync.arriving(
             engine,
             engine.lane(backend),
             cache,
@@ -51,7 +52,9 @@ async def fetch(cache: ArchiveDir, tmp_path: Path, target: dict[str, bytes]) -> 
             sizes={name: len(data) for name, data in target.items()},
             codec_of=lambda name: codec_for(".gz" if name.endswith(".gz") else "", None, tempdir=tmp_path),
             gzip=make_codec(encryption=None, tempdir=tmp_path),
-        )
+        ) as keep,
+    ):
+        await keep()
     return backend.names("get")
 
 

@@ -10,7 +10,7 @@ import pytest
 from asyncdup.cli.machine_log import MachineLog, control_of, escaped, log_failure
 from asyncdup.cli.report import DEBUG, ERROR, INFO, NOTICE, WARNING, PlainScreen, Report
 from asyncdup.errors import ChainError, UsageError
-from asyncdup.events import EntryDone, Scanned, VolumeRead, Warning
+from asyncdup.events import EntryDone, Progress, Scanned, SourceCounted, VolumeRead, Warning
 
 
 def written(text: str, level: int, code: int = 1, extra: str = "") -> str:
@@ -74,6 +74,23 @@ def test_progress_is_for_programs_alone_and_from_info_on() -> None:
     assert [line for line in log.getvalue().splitlines() if line.startswith("INFO 2")] == ["INFO 2 700", "INFO 2 1 2", "INFO 2 2 2"]
     assert "700" not in out.getvalue()
     assert silence.getvalue() == ""
+
+
+def test_with_a_counted_source_a_program_is_told_what_stock_tells_it() -> None:
+    """Moved, elapsed, per cent, to go, rate, stalled."""
+    log = io.StringIO()
+    out = io.StringIO()
+    said = Report(PlainScreen(out, out, progress_rate=3.0), verbosity=NOTICE, logs=MachineLog([log]))
+    said.on_event(SourceCounted(t=100.0, files=4, bytes=4000, full=True))
+    said.on_event(Progress(t=101.0, bytes=600))
+    said.on_event(Scanned(t=110.0, files=1, bytes=1000))
+    said.on_event(Scanned(t=120.0, files=3, bytes=3000))
+
+    assert [line for line in log.getvalue().splitlines() if line.startswith("NOTICE")] == [
+        "NOTICE 16 600 10 25 30 67 0",
+        "NOTICE 16 600 20 75 7 0 1",
+    ]
+    assert "3 of 4 files" in out.getvalue()
 
 
 def test_a_warning_is_one_record_with_its_path() -> None:

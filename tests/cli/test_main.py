@@ -88,6 +88,14 @@ def test_a_command_runs_and_its_result_is_shown(capsys: pytest.CaptureFixture[st
         (FileNotFoundError(2, "No such file or directory", "/x"), 52, ["asyncdup: /x: No such file or directory"]),
         (PermissionError(13, "Permission denied", b"/x\xff"), 51, ["asyncdup: /x\\xff: Permission denied"]),
         (OSError(28, "No space left on device"), 53, ["asyncdup: No space left on device"]),
+        (
+            MemoryError(),
+            30,
+            [
+                "asyncdup: there is no memory left",
+                "  lower --concurrency or --volsize, or raise the limit (ulimit -v), and run the same command again",
+            ],
+        ),
         (KeyError("x"), 30, ["asyncdup: KeyError: 'x'", "  this is a defect of asyncdup; -v9 shows where it happened"]),
         (ExceptionGroup("", [ExceptionGroup("", [errors.ChainError("inner")])]), 1, ["asyncdup: inner"]),
     ],

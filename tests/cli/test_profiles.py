@@ -101,6 +101,43 @@ def test_the_retention_is_kept_after_a_backup(home: Path, capsys: Output) -> Non
     assert len(list(home.glob("backup/*manifest*"))) == 2
 
 
+def test_a_retention_that_has_nothing_to_take_away_is_one_line(home: Path, capsys: Output) -> None:
+    write(home, "[retention]\nkeep-daily = 2")
+
+    assert main(["run", "docs", "--no-print-statistics", "--current-time=1700000000"]) == 0
+
+    assert capsys.readouterr().out.splitlines()[-1] == "prune: nothing deleted, 1 backup kept"
+
+
+def test_a_restore_says_what_it_restored_unless_it_is_to_be_quiet(home: Path, capsys: Output) -> None:
+    write(home)
+    main(["run", "docs", "-v2", "--no-print-statistics", "--current-time=1700000000"])
+
+    assert main(["run", "docs", "restore", str(home / "new")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"restoring the backup of {format_local_time(1_700_000_000)}"
+    assert re.fullmatch(r"restored: 2 files and folders, [0-9]+ B in [0-9.]+s", said[1])
+    assert main(["run", "docs", "restore", str(home / "again"), "-v2"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("command", [["restore", "new"], ["list-current-files"], ["collection-status", "--show-changes-in-set=0"]])
+def test_a_target_without_a_backup_is_named(command: list[str], home: Path, capsys: Output) -> None:
+    write(home)
+
+    assert main(["run", "docs", *command]) == 1
+    said = capsys.readouterr().err
+    assert "there is no complete backup at file://" in said and "is the URL right? collection-status shows what is there" in said
+
+
+def test_an_incremental_without_a_backup_names_the_target(home: Path, capsys: Output) -> None:
+    write(home)
+
+    assert main(["run", "docs", "incremental"]) == 17
+    said = capsys.readouterr().err
+    assert "there is no complete backup at file://" in said and "is the URL right?" in said
+
+
 def test_a_quiet_run_says_nothing(home: Path, capsys: Output) -> None:
     """Under cron only what is wrong is worth a mail."""
     write(home, "[retention]\nkeep-daily = 1")

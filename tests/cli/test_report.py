@@ -44,7 +44,7 @@ EVENTS: tuple[Event, ...] = (
     Notice(message="last full backup: never"),
     Warning(message="permission denied", path="a/b"),
     VolumeMade(number=1, name="vol1", size=2048),
-    RetryScheduled(verb="put", name="vol1", delay=1.5, error_class="retry", error="reset"),
+    RetryScheduled(verb="put", name="vol1", delay=1.5, error_class="retry", error="ResetError: reset", why="reset"),
     AttemptFinished(verb="put", name="vol1", outcome="error", bytes=10, seconds=0.5, error="reset"),
     VolumeStored(number=1, name="vol1", size=2048),
     VolumeRead(number=1, name="vol1", size=2048, total=3),
@@ -76,7 +76,7 @@ def test_at_verbosity_info_every_volume_has_its_line() -> None:
 
     assert out[2:6] == [
         "volume 1 made: vol1, 2.0 KiB",
-        "put vol1: reset; again in 1.5 s",
+        "put vol1: ResetError: reset; again in 1.5 s",
         "volume 1 stored: vol1, 2.0 KiB",
         "volume 1 of 3 read: vol1, 2.0 KiB",
     ]

@@ -25,8 +25,8 @@ def test_the_status_as_json_has_chains_and_sets(
     found = json.loads(capsys.readouterr().out)
     (chain,) = found["chains"]
     assert [(each["type"], each["time"], each["volumes"], each["encrypted"]) for each in chain["sets"]] == [
-        ("full", "20231114T221320Z", 1, False),
-        ("incremental", "20231115T221320Z", 1, False),
+        ("full", "2023-11-14T22:13:20Z", 1, False),
+        ("incremental", "2023-11-15T22:13:20Z", 1, False),
     ]
     assert all(each["size"] > 0 for each in chain["sets"])
     assert (chain["newest"], chain["defects"], found["warnings"]) == (True, [], [])

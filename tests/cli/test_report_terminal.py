@@ -9,7 +9,7 @@ import pytest
 
 from asyncdup.cli.report import NOTICE, Report
 from asyncdup.cli.report_terminal import TerminalScreen
-from asyncdup.events import EpisodeOpened, Notice, Scanned, Warning
+from asyncdup.events import EpisodeOpened, GateChanged, Notice, Scanned, Warning
 
 PLAIN: Mapping[str, str] = {"TERM": "xterm-256color", "NO_COLOR": "1"}
 COLOURED: Mapping[str, str] = {"TERM": "xterm-256color"}
@@ -75,7 +75,23 @@ def test_a_long_line_is_cut_but_a_wait_is_told_whole() -> None:
             episode="e", error="disk full", hint="make room on the server", resume=("rm /some/long/path/of/a/flag", "kill -USR1 1")
         )
     )
-    assert "kill -USR1 1" in terminal.getvalue().replace("\n", "")
+    report.end_progress()
+
+    lines = terminal.getvalue().splitlines()
+    assert any(line.endswith("  rm /some/long/path/of/a/flag") for line in lines) and any(line.endswith("  kill -USR1 1") for line in lines)
+    assert any("WAITING for you: disk full (make room on the server)" in line for line in lines)
+
+
+def test_a_wait_is_on_the_progress_line_at_once() -> None:
+    """N4: the line was drawn a moment ago, and would be due only later."""
+    terminal = Terminal()
+    report = Report(screen(terminal, terminal), verbosity=NOTICE)
+    report.on_event(GateChanged(state="BACKOFF", why="Connection refused", lane="l", t=1.0))
+    assert "retrying: Connection refused" in terminal.getvalue()
+
+    report.on_event(EpisodeOpened(episode="e", error="disk full", resume=("rm f",), lane="l", t=1.01))
+
+    assert "WAITING for you (to go on: rm f): disk full" in terminal.getvalue()
     report.end_progress()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from asyncdup.cli.main import main
+from asyncdup.units import format_time, parse_time
 
 START = 1_700_000_000  # seconds since the epoch: 2023-11-14, about 22:13 UTC
 DAY = 86_400
@@ -31,6 +32,14 @@ class Days:
     def time(day: int) -> int:
         """Seconds since the epoch."""
         return START + day * DAY
+
+    def stamp(self, day: int) -> str:
+        """That time as it stands in names."""
+        return format_time(self.time(day))
+
+    def day_of(self, moment: str) -> int:
+        """The day of a time as ``--json`` has it."""
+        return (parse_time(moment, 0) - START) // DAY
 
     def write(self, name: str, data: bytes = b"content\n", mode: int = 0o644) -> Path:
         """A file of the source, written an hour before the next backup; so are the folders that it is in."""

@@ -212,7 +212,7 @@ async def test_a_verify_compares_content(stage: Stage) -> None:
     same = await stage.verify()
     path.write_text("rotten!!")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    other = await stage.verify(on_difference=lines.append)
+    other = await stage.verify(on_difference=lambda found: lines.append(found.line))
 
     assert (same.compared, same.differences) == (2, 0)
     assert other.differences == 1

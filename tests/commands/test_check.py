@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import asyncdup
-from asyncdup.cli.upkeep import check_json, check_lines
+from asyncdup.cli.upkeep import check_lines
+from asyncdup.cli.upkeep_json import check_json
 from asyncdup.commands.check import CheckResult, check
 from asyncdup.errors import ChainError
 from asyncdup.formats import rdiff

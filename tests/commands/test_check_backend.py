@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import pytest
 
-from asyncdup.backends.base import Backend, ObjectInfo, Part
+from asyncdup.backends.base import Backend, LinkSigns, ObjectInfo, Part
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.memory import MemoryBackend, Store
 from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.registry import open_backend, register_backend
+from asyncdup.backends.tcp import Controls
 from asyncdup.cli.main import main
 from asyncdup.cli.report_backends import check_backend_json, check_backend_lines
 from asyncdup.commands.backends import ABILITIES, list_backends
@@ -46,6 +47,16 @@ class Locked(MemoryBackend):
 
     async def put(self, name: str, body: object) -> ObjectInfo:
         raise OperatorError("no entry", hint="find the key")
+
+
+class FarAway(MemoryBackend):
+    """Over connections that lose a packet in a hundred, far from here."""
+
+    looks = 0
+
+    def link_signs(self) -> Sequence[LinkSigns]:
+        self.looks += 1
+        return [LinkSigns(window=1 << 16, rtt=0.1, least_rtt=0.1, sent=100 * self.looks, sent_again=self.looks, congestion="cubic")]
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +145,26 @@ async def test_the_first_ctrl_c_ends_it_between_two_checks(store: Store) -> None
     assert store == {}
 
 
+async def test_speed_alone_tries_no_promise_and_tells_what_to_set(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(FarAway, store)
+    monkeypatch.setattr("asyncdup.commands.check_backend.read_controls", lambda: Controls(("cubic", "bbr"), ("bbr",)))
+    told: list[str] = []
+
+    found = await check_backend("tried://x", speed_only=True, on_check=lambda name, outcome: told.append(name))
+
+    assert told == [] and found.passed == found.broken == () and store == {}
+    assert found.congestion == ("cubic",) and found.advice.loss == pytest.approx(0.01)
+    shown = "\n".join(check_backend_lines(found))
+    assert "promises" not in shown
+    assert (
+        "--concurrency" in shown
+        and "% of the packets on the way up were lost" in shown
+        and "--tcp-congestion=bbr" in shown
+        and "sysctl net.ipv4" in shown
+    )
+    assert json.loads(check_backend_json(found))["advice"]["congestion"] == "bbr"
+
+
 def test_exit_codes_and_json_of_the_command_line(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +189,7 @@ def test_backends_are_listed_with_what_is_missing(capsys: pytest.CaptureFixture[
     assert "file://" in table and "conditional put" in table and "the same as webdav://" in table
 
     assert main(["backends", "--json"]) == 0
-    kinds = {kind["schemes"][0]: kind for kind in json.loads(capsys.readouterr().out)}
+    kinds = {kind["schemes"][0]: kind for kind in json.loads(capsys.readouterr().out)["kinds"]}
     assert kinds["sftp"]["missing"] == "" and "ranges" in kinds["sftp"]["abilities"]
 
 

@@ -33,6 +33,8 @@ from tests.commands.conftest import Stage, tree
 
 pytestmark = pytest.mark.realtime
 
+JSON_PAGE = Path(__file__).parents[2] / "docs" / "json.md"
+
 Far = tuple[Stage, FaultyBackend]
 Talk = Callable[[Callable[..., Awaitable[None]]], Awaitable[Any]]
 
@@ -120,6 +122,8 @@ async def test_x2_x3_a_run_is_looked_at_paused_resumed_and_changed(near: Far, ru
     assert changed["limits"] == {"upload": "64M", "download": "08:00,1M 20:00,off", "requests": 500}
     assert paused["action"] == "backup" and paused["pid"] == os.getpid() and paused["target"].startswith("far://")
     assert paused["spool"]["files"] >= 1 and paused["spool"]["bytes"] > 0
+    (example,) = [json.loads(line) for line in JSON_PAGE.read_text("utf-8").splitlines() if '"command": "job status"' in line]
+    assert (list(paused), list(paused["lanes"][0])) == (list(example), list(example["lanes"][0]))
     assert [(event.old, event.new) for event in stage.of(events.LimitChanged) if event.old] == [(2, 7)]
     assert list(runtime.rglob("*sock*")) == []
     assert tree(await stage.restore()) == tree(stage.source)

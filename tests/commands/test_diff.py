@@ -42,7 +42,7 @@ def test_without_times_the_newest_is_compared_with_the_one_before(days: Days) ->
     found, last = differences(days)
 
     assert {path: each["changed"] for path, each in found.items()} == {".": ["time"], "link": ["target"], "same": ["mode"]}
-    assert (last["before"]["time"], last["after"]["time"]) == (days.time(1), days.time(2))
+    assert (days.day_of(last["before"]["time"]), days.day_of(last["after"]["time"])) == (1, 2)
     assert (last["new"], last["changed"], last["deleted"]) == (0, 3, 0)
 
 
@@ -61,7 +61,7 @@ def test_within_a_chain_new_changed_and_deleted_are_told_apart(days: Days) -> No
 def test_across_chains_nothing_is_said_of_what_is_the_same(days: Days) -> None:
     found, last = differences(days, f"--from={days.time(0)}")
 
-    assert "sub/goes" in found and last["after"]["kind"] == "full"
+    assert "sub/goes" in found and last["after"]["type"] == "full"
     days.run("diff", days.url, f"--from={days.time(2)}")
     assert days.said.startswith("0 new, 0 changed, 0 deleted from ")
 
@@ -81,7 +81,7 @@ def test_a_content_that_changed_with_its_time_put_back_is_found_by_its_signature
 def test_time_is_another_word_for_to(days: Days) -> None:
     _, last = differences(days, f"--time={days.time(1)}")
 
-    assert (last["before"]["time"], last["after"]["time"]) == (days.time(0), days.time(1))
+    assert (days.day_of(last["before"]["time"]), days.day_of(last["after"]["time"])) == (0, 1)
 
 
 def test_a_person_gets_a_line_for_each_and_a_sum(days: Days) -> None:

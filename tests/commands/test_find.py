@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.days import DAY, Days
+from tests.commands.days import Days
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def days(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Days:
 def found(days: Days, *words: str) -> dict[str, tuple[int, int, bool, int]]:
     assert days.run("find", days.url, *words, "--json") == 0
     return {
-        each["path"]: ((each["first"] - days.time(0)) // DAY, (each["last"] - days.time(0)) // DAY, each["live"], each["versions"])
-        for each in json.loads(days.said)["found"]
+        each["path"]: (days.day_of(each["first"]), days.day_of(each["last"]), each["live"], each["versions"])
+        for each in map(json.loads, days.said.splitlines()[:-1])
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asyncdup.formats.names import format_time
-from tests.commands.days import DAY, Days
+from tests.commands.days import Days
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def days(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Days:
 
 def versions(days: Days, path: str = "letters/one") -> list[tuple[int, str]]:
     assert days.run("history", days.url, path, "--json") == 0
-    return [((each["time"] - days.time(0)) // DAY, each["what"]) for each in json.loads(days.said)["versions"]]
+    return [(days.day_of(each["backup"]["time"]), each["what"]) for each in json.loads(days.said)["versions"]]
 
 
 def test_each_change_is_a_version_over_all_chains(days: Days) -> None:
@@ -51,9 +51,9 @@ def test_json_has_time_mode_and_the_size_up_to_a_block(days: Days) -> None:
     record = json.loads(days.said)
     first, second, gone, empty, _ = record["versions"]
     assert (record["v"], record["path"], record["backups"]) == (1, "letters/one", 6)
-    assert (first["kind"], first["mode"], first["mtime"]) == ("full", "0644", days.time(0) - 3600)
+    assert (first["backup"]["type"], first["mode"], first["mtime"]) == ("full", "0644", "2023-11-14T21:13:20Z")
     assert (first["size_min"], first["size_max"]) == (513, 1024)
-    assert (second["kind"], second["mode"]) == ("incremental", "0600")
+    assert (second["backup"]["type"], second["mode"]) == ("incremental", "0600")
     assert "mtime" not in gone
     assert (empty["size_min"], empty["size_max"]) == (0, 0)
 

@@ -176,7 +176,7 @@ async def test_old_signatures_are_read_at_once(far: tuple[Stage, FaultyBackend])
     backend.calls.clear()
     backend.inner.latency = 1.0
 
-    await stage.backup("incremental", archive_dir=stage.folder / "other", concurrency=6)  # one for the lock
+    await stage.backup("incremental", archive_dir=stage.folder / "other", concurrency=7)  # one for the lock, one for the manifest
 
     sigtars = calls(backend, "get", ".sigtar")
     assert len(sigtars) == 5

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,3 +73,29 @@ def test_what_only_looks_like_one_is_left_alone(tmp_path: Path) -> None:
 
     assert (tmp_path / "precious").exists()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked"])
+def test_one_that_is_swept_before_it_is_locked_is_made_again(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run, which begins at the same time, takes it for a dead one's."""
+    swept: list[Path] = []
+    mkdtemp, flock = tempfile.mkdtemp, fcntl.flock
+
+    def made(**how: Any) -> str:
+        path = mkdtemp(**how)
+        if moment == "before it is opened" and not swept:
+            swept.append(Path(path))
+            os.rmdir(path)
+        return path
+
+    def locked(descriptor: int, how: int) -> None:
+        if moment == "before it is locked" and not swept:
+            swept.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+            os.rmdir(swept[0])
+        flock(descriptor, how)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", made)
+    monkeypatch.setattr(fcntl, "flock", locked)
+
+    with workspace(tmp_path) as path:
+        assert path.is_dir() and swept and path != swept[0]

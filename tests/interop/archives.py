@@ -172,7 +172,7 @@ class Archive:
     def differences_by_us(self) -> list[str]:
         """What our verify finds, compared with the source as it is."""
         lines: list[str] = []
-        result = run(verify(self.url, self.source, self.options(), on_difference=lines.append))
+        result = run(verify(self.url, self.source, self.options(), on_difference=lambda found: lines.append(found.line)))
         assert result.differences == len(lines)
         return lines
 

@@ -142,7 +142,7 @@ async def test_p15_a_password_is_in_no_command_line_and_stock_restores_from_webd
         restored = await job.restored()
 
     assert restored == contents(job.source)
-    assert any(b"duplicity_host.py" in line for line in lines)
+    assert any(b"duplicity/host.py" in line for line in lines)
     assert not [line for line in lines if SECRET.encode() in line]
     stock("restore", url.removeprefix("duplicity+"), str(tmp_path / "by-stock"), "--no-encryption")
     assert contents(tmp_path / "by-stock") == contents(job.source)

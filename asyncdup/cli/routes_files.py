@@ -1,13 +1,14 @@
-"""All commands by name: those of ``dispatch``, and those that no duplicity has."""
+"""``list-current-files``, ``cat``, ``history``, ``find`` and ``diff``: the files that backups hold."""
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 
 from asyncdup.archive.versions import Difference
-from asyncdup.cli import dispatch
-from asyncdup.cli.dispatch import Coroutine, Route, options_of
+from asyncdup.cli.dispatch import Coroutine, Route, moment_of, options_of
+from asyncdup.cli.machine_log import FILE_LIST, escaped
 from asyncdup.cli.passphrases import Secrets
 from asyncdup.cli.report import OutputClosed, Report
 from asyncdup.cli.report_files import (
@@ -15,32 +16,53 @@ from asyncdup.cli.report_files import (
     diff_line,
     difference_json,
     difference_line,
-    find_json,
+    file_json,
+    file_line,
+    files_json,
+    find_json_lines,
     find_lines,
     history_json,
     history_lines,
 )
 from asyncdup.cli.settings import Settings
-from asyncdup.cli.upkeep import prune_lines
 from asyncdup.commands.cat import CatResult, cat
 from asyncdup.commands.diff import DiffResult, diff
+from asyncdup.commands.entries import KINDS
+from asyncdup.commands.files import list_current_files
 from asyncdup.commands.find import FoundPath, find
 from asyncdup.commands.history import HistoryResult, history
-from asyncdup.commands.options import Options
-from asyncdup.commands.remove import PruneResult, prune
 from asyncdup.errors import AsyncdupError, UsageError
-from asyncdup.units import parse_time
+from asyncdup.formats.names import SetId, format_time
+from asyncdup.formats.tar import Entry
 
 
-def _moment(text: str | None, options: Options) -> int | None:
-    return None if text is None else parse_time(text, int(options.now()))
+def _bind_files(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
+    options = options_of(settings, secrets)
+    line = file_json if settings.json else file_line
+
+    def show(entries: list[Entry]) -> None:
+        for entry in entries:
+            report.result((line(entry),), code=FILE_LIST, extra=_logged(entry) if report.logs else "")
+
+    moment = moment_of(settings.restore_time, options.now)
+    return partial(list_current_files, settings.url, options, time=moment, on_entries=show)
+
+
+def _logged(entry: Entry) -> str:
+    return f"{format_time(entry.mtime)} {escaped(os.fsdecode(entry.path) or '.')} {KINDS.get(entry.kind, '')}"
+
+
+def _show_files(result: SetId, settings: Settings, report: Report) -> int:
+    if settings.json:
+        report.result(files_json(result))
+    return 0
 
 
 def _bind_cat(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
     if settings.log_json == "-":
         raise UsageError("cat writes the file to standard output, where --log-json=- writes, too", hint="name a file: --log-json=FILE")
     options = options_of(settings, secrets)
-    return partial(cat, settings.url, settings.path, options, time=_moment(settings.restore_time, options), write=_write_out)
+    return partial(cat, settings.url, settings.path, options, time=moment_of(settings.restore_time, options.now), write=_write_out)
 
 
 def _write_out(data: bytes) -> None:
@@ -69,12 +91,12 @@ def _show_history(result: HistoryResult, settings: Settings, report: Report) -> 
 
 def _bind_find(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
     options = options_of(settings, secrets)
-    return partial(find, settings.url, settings.pattern, options, time=_moment(settings.restore_time, options))
+    return partial(find, settings.url, settings.pattern, options, time=moment_of(settings.restore_time, options.now))
 
 
 def _show_find(result: list[FoundPath], settings: Settings, report: Report) -> int:
     if settings.json:
-        report.result(find_json(result))
+        report.result(find_json_lines(result))
     else:
         report.result(find_lines(result, one_time=settings.restore_time is not None))
     return 0 if result else 1
@@ -82,7 +104,7 @@ def _show_find(result: list[FoundPath], settings: Settings, report: Report) -> i
 
 def _bind_diff(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
     options = options_of(settings, secrets)
-    start, end = _moment(settings.diff_from, options), _moment(settings.diff_to or settings.restore_time, options)
+    start, end = moment_of(settings.diff_from, options.now), moment_of(settings.diff_to or settings.restore_time, options.now)
     line = difference_json if settings.json else difference_line
 
     def show(found: list[Difference]) -> None:
@@ -96,31 +118,10 @@ def _show_diff(result: DiffResult, settings: Settings, report: Report) -> int:
     return 0
 
 
-def _bind_prune(settings: Settings, secrets: Secrets, report: Report) -> Coroutine:
-    return partial(
-        prune,
-        settings.url,
-        options_of(settings, secrets),
-        daily=settings.keep_daily,
-        weekly=settings.keep_weekly,
-        monthly=settings.keep_monthly,
-        yearly=settings.keep_yearly,
-    )
-
-
-def _show_prune(result: PruneResult, settings: Settings, report: Report) -> int:
-    if not result.done:
-        report.result(prune_lines(result))
-        return 0
-    for line in prune_lines(result):  # done, as cron would: said unless --verbosity is below notice
-        report.line(line)
-    return 0
-
-
-ROUTES: dict[str, Route] = dispatch.ROUTES | {
+ROUTES: dict[str, Route] = {
+    "list-current-files": Route(_bind_files, _show_files),
     "cat": Route(_bind_cat, _show_cat),
     "history": Route(_bind_history, _show_history),
     "find": Route(_bind_find, _show_find),
     "diff": Route(_bind_diff, _show_diff),
-    "prune": Route(_bind_prune, _show_prune),
 }
