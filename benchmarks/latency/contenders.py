@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks.lab import SERVER
@@ -149,18 +150,21 @@ def _ssh(site: Site) -> Command:
 
 
 def _asyncdup(protocol: Protocol) -> list[Contender]:
-    """The real command: a backup of the files, and its restore."""
+    """The real command: a backup of the files, and its restore. ``auto`` looks for its concurrency."""
     program = [sys.executable, "-m", "asyncdup"]
 
-    def options(site: Site, role: str) -> Command:
-        common = ["--no-encryption", f"--archive-dir={site.private / role}", "--name=far", f"--concurrency={site.cell.concurrency}"]
+    def options(site: Site, role: str, concurrency: int | str = 0) -> Command:
+        at_once = f"--concurrency={concurrency or site.cell.concurrency}"
+        common = ["--no-encryption", f"--archive-dir={site.private / role}", "--name=far", at_once]
         return [*common, *(_ssh(site) if protocol == "sftp" else [f"--s3-endpoint-url={S3.endpoint}", "--s3-path-style"])]
 
-    def full(site: Site, *, role: str = "client", url: str = "") -> Command:
-        return [*program, "full", *options(site, role), f"--volsize={site.cell.volume}", str(site.source), url or site.url]
+    def full(site: Site, *, role: str = "client", url: str = "", concurrency: int | str = 0) -> Command:
+        return [*program, "full", *options(site, role, concurrency), f"--volsize={site.cell.volume}", str(site.source), url or site.url]
 
-    def command(site: Site) -> Command:
-        return full(site) if site.cell.is_up else [*program, "restore", *options(site, "client"), site.url, str(site.arrived)]
+    def command(site: Site, concurrency: int | str = 0) -> Command:
+        if site.cell.is_up:
+            return full(site, concurrency=concurrency)
+        return [*program, "restore", *options(site, "client", concurrency), site.url, str(site.arrived)]
 
     def check(site: Site) -> Command:
         return [*program, "verify", "--compare-data", *options(site, "check"), site.url, str(site.source)]
@@ -170,7 +174,8 @@ def _asyncdup(protocol: Protocol) -> list[Contender]:
 
     version = [*program, "--version"]
     real = Contender("asyncdup command", protocol, command, version, BACKUPS, lambda site: [full(site, role="server")], check, MIB)
-    return [real, Contender(ALONE, protocol, alone, version, ("backup",), check=lambda site: ["true"])]
+    auto = replace(real, name="asyncdup command auto", command=partial(command, concurrency="auto"))
+    return [real, auto, Contender(ALONE, protocol, alone, version, ("backup",), check=lambda site: ["true"])]
 
 
 def _duplicity(script: Path | None) -> list[Contender]:

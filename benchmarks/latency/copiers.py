@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 
 PIECE = 1 << 20
+_MOST = 64  # that asyncdup may come to by itself
 _DIALLED_AT_ONCE = 8  # sshd's MaxStartups refuses at random from the tenth that has not logged in
 
 
@@ -36,9 +37,8 @@ async def asyncdup(options: argparse.Namespace) -> None:
     """The engine, with files that are ready or wanted."""
     ours = importlib.import_module("asyncdup")
     settings = dict(word.partition("=")[::2] for word in options.set)
-    given = ours.BackendOptions(
-        concurrency=options.concurrency, ssh_options=tuple(options.ssh_options), environ=os.environ, settings=settings
-    )
+    most = _MOST if options.concurrency == "auto" else options.concurrency
+    given = ours.BackendOptions(concurrency=most, ssh_options=tuple(options.ssh_options), environ=os.environ, settings=settings)
     backend = ours.open_backend(options.place, given)
     try:
         async with ours.open_engine(concurrency=options.concurrency, spool_dir=options.spool) as engine:
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("direction", choices=("put", "get"))
     parser.add_argument("folder", type=Path, help="of the files on this side")
     parser.add_argument("place", help="asyncdup: a URL; asyncssh: user@host:port/folder; else a bucket")
-    parser.add_argument("--concurrency", type=int, default=8)
+    parser.add_argument("--concurrency", type=lambda word: word if word == "auto" else int(word), default=8, help="auto: asyncdup only")
     parser.add_argument("--ssh-options", action="append", default=[])
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of asyncdup's backend")
     parser.add_argument("--spool", type=Path, help="asyncdup's folder for files on their way")
