@@ -190,12 +190,20 @@ class OperationCancelled(BackendError):
 def in_words(error: BaseException) -> str:
     """One line for a person, without the name of a class wherever the error says anything: ``Connection refused``, ``/x: No space left on device``."""
     if isinstance(error, OSError):
-        if codes := _DIALLED.findall(str(error)):
-            return ", ".join(dict.fromkeys(os.strerror(int(code)) for code in codes))
+        if codes := _dialled(error):
+            return ", ".join(dict.fromkeys(map(os.strerror, codes)))
         if error.strerror:
             place = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
             return error.strerror if place is None else f"{place}: {error.strerror}"
     return str(error).strip() or _SILENT.get(type(error), type(error).__name__)
+
+
+def _dialled(error: OSError) -> list[int]:
+    """The numbers behind asyncio's "Connect call failed (ADDRESS)", which has one for each address, or, as aiohttp words it, none."""
+    codes = [int(code) for code in _DIALLED.findall(str(error))]
+    if not codes and error.errno and "Connect call failed" in str(error):
+        codes = [error.errno]
+    return codes
 
 
 def is_root_cause(error: BaseException) -> bool:

@@ -68,6 +68,11 @@ class Terminal:
     def feed(self, data: bytes) -> None:
         self._stream.feed(data)
 
+    def end_line(self) -> None:
+        """What was cut off in the middle of a line must not stand before the next prompt."""
+        if self._screen.cursor.x:
+            self.feed(b"\r\n")
+
     def shows(self, text: str) -> bool:
         return any(text in line for line in self._screen.display)
 
@@ -174,6 +179,7 @@ class Story:
                     os.killpg(process.pid, signal.SIGKILL)
                     break
         os.close(master)
+        terminal.end_line()
 
     def quietly(self, line: str) -> None:
         """What happened before the screen begins."""
@@ -199,8 +205,8 @@ def first_use(story: Story, terminal: Terminal) -> None:
         " --passphrase-file ~/.config/asyncdup/passphrase --keep-daily 7 --keep-weekly 4",
     )
     story.run(terminal, "asyncdup run docs")
-    story.run(terminal, "asyncdup run docs restore ~/restored --path-to-restore letters/2024")
-    story.run(terminal, "ls restored")
+    story.run(terminal, "asyncdup run docs restore ~/letter-of-2024 --path-to-restore letters/2024")
+    story.run(terminal, "head -n 1 letter-of-2024")
 
 
 def look(story: Story, terminal: Terminal) -> None:
@@ -238,7 +244,7 @@ def intervention(story: Story, terminal: Terminal) -> None:
         def waits(seen: Terminal) -> bool:
             if seen.shows("3 stored"):
                 _end(server)
-            return seen.shows("job resume")
+            return seen.shows("(to go on")
 
         story.run(
             terminal,

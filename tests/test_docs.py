@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from asyncdup.backends.registry import _FACTORIES
 from asyncdup.cli import orders, run_profile
 from asyncdup.cli.main import main
 from asyncdup.cli.options import OPTIONS
+from asyncdup.cli.profiles import parse_profile
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 DAY = 86400
 
 
@@ -76,9 +79,29 @@ def test_the_readme_embeds(home: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert re.fullmatch(r"full\.\d{8}T\d{6}Z 3\n", capsys.readouterr().out)
 
 
-def commands() -> list[list[str]]:
-    text = "".join(blocks("README.md", "sh")).replace("\\\n", " ")
-    return [shlex.split(line, comments=True)[1:] for line in text.splitlines() if line.startswith("asyncdup ")]
+# Commands of the documents that no test can run, by how they begin.
+NOT_RUN = {
+    "./scripts/": "sets up a machine; the pipeline runs them",
+    "asyncdup job status": "asks a run that is under way: tests/cli/test_orders.py",
+    "export PASSPHRASE": "the fixture does",
+    "loginctl": "of systemd",
+    "nox": "runs these tests",
+    "python -m benchmarks.": "takes minutes or hours: tests/test_benchmarks*.py",
+    "systemctl": "of systemd",
+}
+_OURS = re.compile(r"^(?:asyncdup|python -m|nox|systemctl|sysctl|kill) ")  # how an indented line begins that is a command and no output
+
+
+def lines_of(document: str) -> list[str]:
+    """Every command of a page: of its ``sh`` blocks, and those on indented lines."""
+    text = re.sub(r"```sh (?:stock|hand)\n.*?```", "", (ROOT / document).read_text(), flags=re.DOTALL).replace("\\\n", " ")
+    found = re.findall(r"^```sh\n(.*?)^```$|^    (\S[^\n]*)$", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block, single in found for line in (block.splitlines() if block else filter(_OURS.match, [single]))]
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def is_run(line: str) -> bool:
+    return not line.startswith(tuple(NOT_RUN))
 
 
 @pytest.fixture
@@ -93,28 +116,92 @@ def gnupg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     subprocess.run(["gpgconf", "--homedir", folder, "--kill", "all"], check=False, capture_output=True)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("gnupg")
-def test_the_commands_of_the_readme_run(home: Path) -> None:
-    """One after the other, over file://, days apart: those that restore find what the first ones made."""
-    places = {
-        "sftp://me@nas//backup/docs": f"file://{home}/backup",
-        "sftp://user@host//path": f"file://{home}/backup",
-        "/path/to/dir": f"{home}/Documents",
-        "/path/to/flag": f"{home}/flag",
-        "~": str(home),
-    }
-    tried = []
-    for number, words in enumerate(commands()):
-        for said, meant in places.items():
-            words = [word.replace(said, meant) for word in words]
-        assert main([*words, f"--current-time={1_700_000_000 + number * 2 * DAY}", "-v0"]) == 0, words
-        tried.append(words[0])
+@pytest.fixture
+def evening() -> Iterator[None]:
+    """The reader's clock stands at 22:13 UTC; some timetable of a page has a pause at noon."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
 
-    assert {"backup", "full", "incremental", "restore", "verify", "collection-status", "list-current-files"} <= set(tried)
-    assert (home / "restored" / "letters" / "2024").read_text() == "Dear reader,\n"
-    assert (home / "old").read_text() == "Dear reader,\n"
-    assert not (home / "flag").exists()
+
+class Reader:
+    """One who types what a page says, over file://, each command two days after the one before."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._now = 1_700_000_000
+        self._places = {
+            "sftp://me@nas//backup/docs": f"file://{home}/backup",
+            "sftp://user@host//path": f"file://{home}/backup",
+            "sftp://host//path": f"file://{home}/backup",
+            "URL": f"file://{home}/backup",
+            "/path/to/dir": f"{home}/Documents",
+            "/home/u": f"{home}/Documents",
+            "/path/to/flag": f"{home}/flag",
+            "/var/lib/node_exporter": str(home),
+            "/tmp/trace.json": f"{home}/trace.json",
+            "~": str(home),
+        }
+
+    def types(self, line: str) -> None:
+        for said, meant in self._places.items():
+            line = line.replace(said, meant)
+        words = shlex.split(line.partition(" | ")[0], comments=True)
+        if words[0] == "asyncdup":
+            self._asyncdup(words[1:])
+        else:
+            subprocess.run(["sh", "-euc", line], check=True, cwd=self._home)
+
+    def _asyncdup(self, words: list[str]) -> None:
+        self._now += 2 * DAY
+        clock = [] if words[0] == "init" else [f"--current-time={self._now}", "-v0"]
+        assert main([*words, *clock]) == 0, words
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("gnupg", "evening")
+@pytest.mark.parametrize("document", [page for page in PAGES if any(map(is_run, lines_of(page)))])
+def test_the_commands_of_a_page_run(document: str, home: Path) -> None:
+    """One after the other: those that restore find what the first ones made, or what was there before."""
+    reader = Reader(home)
+    if document in ("docs/intervention.md", "docs/moving.md", "docs/json.md", "docs/profiles.md"):
+        reader.types("asyncdup full ~/Documents URL")
+    if document == "docs/profiles.md":
+        reader.types("mkdir -p ~/.config/asyncdup; (umask 077; echo 'correct horse battery staple' > ~/.config/asyncdup/passphrase)")
+
+    for line in filter(is_run, lines_of(document)):
+        reader.types(line)
+
+    if document == "README.md":
+        assert (home / "restored" / "letters" / "2024").read_text() == "Dear reader,\n"
+        assert (home / "old").read_text() == "Dear reader,\n"
+        assert not (home / "flag").exists()
+
+
+def test_no_command_is_left_out_without_a_reason() -> None:
+    """And no reason is left that no page has a command for."""
+    lines = [line for page in PAGES for line in lines_of(page)]
+
+    assert [start for start in NOT_RUN if not any(line.startswith(start) for line in lines)] == []
+    assert sum(map(is_run, lines)) > 40
+
+
+def test_every_profile_in_the_documents_is_one() -> None:
+    found = [(page, block) for page in PAGES for block in blocks(page, "toml")]
+
+    for page, block in found:
+        parse_profile(block.encode(), name="docs", where=page)
+    assert {page for page, _ in found} == {"README.md", "docs/profiles.md"}
+
+
+def test_init_writes_what_the_page_shows(home: Path) -> None:
+    (line,) = [line for line in lines_of("docs/profiles.md") if line.startswith("asyncdup init docs")]
+
+    assert main(shlex.split(line.replace("~", "/home/me"))[1:]) == 0
+
+    assert (home / ".config" / "asyncdup" / "docs.toml").read_text() == blocks("docs/profiles.md", "toml")[0]
 
 
 @pytest.mark.slow

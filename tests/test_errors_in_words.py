@@ -16,6 +16,7 @@ REFUSED = "[Errno 111] Connect call failed"
     [
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 22)"), "Connection refused"),
         (OSError(f"Multiple exceptions: {REFUSED} ('::1', 22, 0, 0), {REFUSED} ('127.0.0.1', 22)"), "Connection refused"),
+        (OSError(errno.ECONNREFUSED, "Cannot connect to nas:80 [Connect call failed ('127.0.0.1', 80)]"), "Connection refused"),
         (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), "/tmp/x: No space left on device"),
         (OSError(errno.EACCES, "Permission denied", b"/tmp/\xff"), "/tmp/\udcff: Permission denied"),
         (OSError("odd"), "odd"),

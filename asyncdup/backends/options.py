@@ -37,7 +37,7 @@ class BackendOptions:
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     tempdir: Path | None = None
     backend_concurrency: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     notify: Callable[[str], None] = field(default=lambda message: None, repr=False)
 
     def password_for(self, location: Location) -> str | None:

@@ -8,7 +8,6 @@ import struct
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median_low
 from typing import Any, NamedTuple
 
 from asyncdup.backends.base import LinkSigns
@@ -95,7 +94,8 @@ def has_queue(signs: Sequence[LinkSigns]) -> bool:
 
 def queue_delay(signs: Sequence[LinkSigns]) -> float:
     """Seconds that packets wait now, as most connections see it: a queue delays all, while one may be late to notice that it has gone."""
-    return median_low(sign.rtt - sign.least_rtt for sign in signs)
+    delays = sorted(sign.rtt - sign.least_rtt for sign in signs)
+    return delays[(len(delays) - 1) // 2]  # ``statistics`` takes 5 ms to import, of each start
 
 
 def read_controls() -> Controls:

@@ -106,7 +106,8 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"  volumes: {volumes['read']} of {volumes['needed']} read, {format_size(moved['read'])}"
     else:
         yield f"  volumes: {volumes['made']} made, {volumes['stored']} stored, {format_size(moved['stored'])}"
-    yield f"  moved: {format_size(moved['moved'])}"
+    to_go = f", about {format_duration(status['remaining'])} to go" if status["remaining"] is not None else ""
+    yield f"  moved: {format_size(moved['moved'])}, {format_size(round(status['rate']))}/s now{to_go}"
     for lane in status["lanes"]:
         yield from _lane_lines(lane)
     if "spool" in status:

@@ -318,7 +318,13 @@ _SERVED = (
         Option("spool", "spool", "set", "SIZE", size_above_zero, ours=True, help="disk for volumes on their way [N + 2 volumes]"),
         Option("memory", "memory", "set", "SIZE", size_above_zero, ours=True, help="memory for data on its way [256M]"),
         Option(
-            "upload-limit", "upload_limit", "set", "RATE", timetable, ours=True, help="512k, or by time: 08:00,512k 12:00,pause 19:00,off"
+            "upload-limit",
+            "upload_limit",
+            "set",
+            "RATE",
+            timetable,
+            ours=True,
+            help="of what is sent: 512k, or by time: 08:00,512k 19:00,off",
         ),
         Option("download-limit", "download_limit", "set", "RATE", timetable, ours=True, help="the same for what is fetched"),
         Option("request-limit", "request_limit", "set", "N", per_second, ours=True, help="requests a second, at most"),

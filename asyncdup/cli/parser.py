@@ -188,7 +188,13 @@ def _count(words: list[str]) -> str:
 
 def _shown(word: str) -> str:
     """``word`` for a message. Of a URL only the scheme: the rest may hold a password (P15)."""
-    return f"{word.partition('://')[0]}://..." if is_url(word) else repr(word)
+    return f"{word.partition('://')[0]}://..." if is_url(word) else repr(_without_login(word))
+
+
+def _without_login(word: str) -> str:
+    """Whatever stands before an ``@`` may be the login of a URL that was mistyped (P15)."""
+    _, at, rest = word.rpartition("@")
+    return f"***@{rest}" if at else word
 
 
 def _is_positional(word: str) -> bool:
@@ -225,7 +231,9 @@ def _find(name: str) -> Option:
     if names:
         raise UsageError(f"--{name} is ambiguous", hint=f"it could be {', '.join(f'--{each}' for each in sorted(names))}")
     near = difflib.get_close_matches(name, [each for each, option in _OPTIONS.items() if option.action != "refuse"] + list(DROPPED), 1)
-    raise UsageError(f"unknown option --{name}", hint=f"did you mean --{near[0]}?" if near else "asyncdup help lists the options")
+    raise UsageError(
+        f"unknown option --{_without_login(name)}", hint=f"did you mean --{near[0]}?" if near else "asyncdup help lists the options"
+    )
 
 
 def _candidates(prefix: str) -> Iterator[str]:

@@ -122,8 +122,13 @@ def make_profile(invocation: Invocation, environ: Mapping[str, str], ask: Callab
     text = _text(answers, switches)
     parse_profile(text.encode("utf-8", "surrogateescape"), name=invocation.profile, where="the profile")
     _write(path, text)
-    out.write(f"{path} is written. Back up: asyncdup run {invocation.profile}\n")
+    out.write(f"{_below_home(path)} is written. Back up: asyncdup run {invocation.profile}\n")
     return 0
+
+
+def _below_home(path: Path) -> str:
+    home = os.path.expanduser("~")
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
 def _said(words: Sequence[str]) -> tuple[dict[str, str], set[str]]:

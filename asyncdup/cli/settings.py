@@ -121,7 +121,7 @@ class Settings:
     timeout: float
     ssh_options: tuple[str, ...]
     backend_concurrency: int | None
-    backend_settings: tuple[tuple[str, str], ...]
+    backend_settings: tuple[tuple[str, str], ...] = field(repr=False)  # headers may hold a token (P15)
     retry_failure_mode: RetryMode
     retry_failure_flag: str | None
     intervention_timeout: float

@@ -6,18 +6,23 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import anyio
+
 from asyncdup.observe.tally import Tally
 from asyncdup.transfer import Engine
 
 
 def status_of(engine: Engine | None, tally: Tally, *, draining: bool, now: Callable[[], float]) -> dict[str, Any]:
-    """The record. ``state``: starting, running, retrying, paused, waiting or draining."""
+    """The record. ``state``: starting, running, retrying, paused, waiting or draining. ``rate``: bytes/s; ``remaining``: seconds, None if not known."""
+    clock = anyio.current_time()  # that of the events
     record: dict[str, Any] = {
         "pid": os.getpid(),
         "now": now(),
         "state": "starting",
         "volumes": {"made": tally.made, "stored": tally.stored, "read": tally.read, "needed": tally.needed},
         "bytes": {"stored": tally.stored_bytes, "read": tally.read_bytes, "moved": tally.moved},
+        "rate": tally.rate(clock),
+        "remaining": tally.remaining(clock),
         "lanes": [],
     }
     if engine is None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from asyncdup.archive.checkpoint import PREFIX as JOURNALS
+from asyncdup.errors import AsyncdupError
 
 PREFIX = "asyncdup-run-"
 OWNER = "archive-folder"  # a file that holds the path of the archive folder, whose journals may speak of what is in here
@@ -115,7 +116,11 @@ def _is_spoken_of(folder: Path) -> bool:
 
 def _create(base: Path) -> tuple[Path, int]:
     while True:
-        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        try:
+            path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            hint = "make the folder, or name another one: --tempdir, or TMPDIR"
+            raise AsyncdupError(f"no temporary files can be made in {base}: {error.strerror}", hint=hint) from error
         try:
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:

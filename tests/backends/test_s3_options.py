@@ -11,6 +11,7 @@ import pytest
 
 from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.registry import open_backend
+from asyncdup.backends.s3 import access as access_module
 from asyncdup.backends.s3.access import Access
 from asyncdup.backends.s3.options import S3Options, amazon_host, read_options
 from asyncdup.backends.s3.sign import Credentials
@@ -208,6 +209,44 @@ async def test_a_profile_gives_credentials_region_endpoint_and_addressing(
 
     assert await access.credentials() == Credentials("wkey", "wsecret")
     assert (access.target.origin, access.target.base, access.target.region) == ("https://bucket.s3.work.example", "", "eu-north-1")
+
+
+@pytest.mark.parametrize(
+    ("file", "environ", "settings", "asked", "target"),
+    [
+        ("config", {"AWS_REGION": "eu-west-3"}, {}, False, "https://bucket.s3.eu-west-3.amazonaws.com"),  # it has nothing to add
+        ("config", {}, {}, True, "https://bucket.s3.eu-west-1.amazonaws.com"),  # its region
+        ("config", {"AWS_REGION": "eu-west-3", "AWS_PROFILE": "work"}, {}, True, "https://bucket.s3.eu-west-3.amazonaws.com"),
+        ("config", {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_PROFILE": "work"}, {}, True, "https://bucket.s3.eu-west-3.amazonaws.com"),
+        ("config", {"AWS_REGION": "eu-west-3"}, {"s3_profile": "work"}, True, "https://bucket.s3.eu-west-3.amazonaws.com"),
+        ("endpoint", {"AWS_REGION": "eu-west-3"}, {}, True, "https://files.example"),
+        ("endpoint", {"AWS_REGION": "eu-west-3", "AWS_ENDPOINT_URL": "https://env.example"}, {}, False, "https://env.example"),
+        ("style", {"AWS_REGION": "eu-west-3"}, {}, True, "https://s3.eu-west-3.amazonaws.com"),
+        ("none", {}, {}, False, "https://bucket.s3.us-east-1.amazonaws.com"),
+    ],
+)
+@pytest.mark.realtime
+async def test_with_keys_in_the_environment_files_are_asked_only_for_what_they_may_add(
+    file: str, environ: dict[str, str], settings: dict[str, Any], asked: bool, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else botocore is not loaded. The environment goes before the files, a profile that is named by option before the environment's keys."""
+    files = {
+        "config": "[default]\nregion = eu-west-1\noutput = json\n[profile work]\nregion = eu-north-1\n",
+        "endpoint": "[default]\nendpoint_url = https://files.example\n",
+        "style": "[default]\ns3 =\n  addressing_style = path\n",
+    }
+    if file in files:
+        (tmp_path / "config").write_text(files[file])
+    (tmp_path / "credentials").write_text("[work]\naws_access_key_id = wkey\naws_secret_access_key = wsecret\n")
+    paths = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials")}
+    opened: list[str] = []
+    open_session = access_module._open_session
+    monkeypatch.setattr(access_module, "_open_session", lambda given: opened.append("session") or open_session(given))
+
+    access = await aimed("s3://bucket", paths | environ, **settings)
+
+    assert (bool(opened), access.target.origin) == (asked, target)
+    assert await access.credentials() == (Credentials("wkey", "wsecret") if settings else Credentials("key", "secret"))
 
 
 @pytest.mark.realtime

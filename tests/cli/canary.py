@@ -52,7 +52,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
     """A server that refuses everybody and, as careless ones do, says back what it was sent."""
 
     said: ClassVar[set[str]] = set()
-    status: ClassVar[int] = 0  # 0: as a refusal of the login is
+    status: ClassVar[int] = 0  # of the answer to a login; 0: as its refusal is
     count: ClassVar[int] = 0  # requests so far
 
     def _refuse(self) -> None:
@@ -60,10 +60,10 @@ class Echo(http.server.BaseHTTPRequestHandler):
         kind, _, login = self.headers.get("Authorization", "").partition(" ")
         if kind == "Basic":
             said += base64.b64decode(login).decode()
-        body = f"<Error><Code>AccessDenied</Code><Message>{said}</Message></Error>".encode()
+        body = f"<Error><Code>{'SlowDown' if self.status else 'AccessDenied'}</Code><Message>{said}</Message></Error>".encode()
         self.said.add(said)
         type(self).count += 1
-        self.send_response(self.status or (401 if kind in ("", "Basic") else 403), f"not you {said}")
+        self.send_response((said and self.status) or (401 if kind in ("", "Basic") else 403), f"not you {said}")
         self.send_header("WWW-Authenticate", 'Basic realm="here"')
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

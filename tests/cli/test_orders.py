@@ -113,6 +113,8 @@ def record(**changes: Any) -> dict[str, Any]:
         "state": "running",
         "volumes": {"made": 9, "stored": 5, "read": 0, "needed": 0},
         "bytes": {"stored": 5 << 20, "read": 0, "moved": 6 << 20},
+        "rate": 1.5 * (1 << 20),
+        "remaining": 245.0,
         "lanes": [lane],
         "spool": {"files": 4, "bytes": 4 << 20},
         "limits": {"upload": "512k", "download": "off", "requests": 5},
@@ -123,7 +125,7 @@ def test_x2_the_status_of_a_backup() -> None:
     assert list(status_lines(record())) == [
         "job abc (process 7): backup /home/u sftp://nas; running, begun 1m15s ago",
         "  volumes: 9 made, 5 stored, 5.0 MiB",
-        "  moved: 6.0 MiB",
+        "  moved: 6.0 MiB, 1.5 MiB/s now, about 4m05s to go",
         "  sftp://nas: RUNNING; 3 of 4 slots busy, 1 waiting",
         "  spool: 4 files, 4.0 MiB",
         "  limits: upload 512k, requests 5/s",
@@ -135,9 +137,13 @@ def test_x2_the_status_of_what_waits_and_of_a_restore() -> None:
     lane = record()["lanes"][0] | {"gate": "WAITING", "pauses": ["command", "timetable"], "trouble": "reset", "episode": episode}
     volumes = {"made": 0, "stored": 0, "read": 2, "needed": 8}
 
-    lines = list(status_lines(record(state="waiting", lanes=[lane], volumes=volumes, limits={"upload": "off", "requests": 0})))
+    lines = list(
+        status_lines(
+            record(state="waiting", remaining=None, rate=0.0, lanes=[lane], volumes=volumes, limits={"upload": "off", "requests": 0})
+        )
+    )
 
-    assert lines[1] == "  volumes: 2 of 8 read, 0 B"
+    assert lines[1:3] == ["  volumes: 2 of 8 read, 0 B", "  moved: 6.0 MiB, 0 B/s now"]
     assert lines[3:9] == [
         "  sftp://nas: WAITING, paused (command, timetable); 3 of 4 slots busy, 1 waiting",
         "    reset",

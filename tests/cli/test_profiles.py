@@ -18,6 +18,7 @@ from asyncdup.cli.invocation import parse_invocation
 from asyncdup.cli.main import main
 from asyncdup.cli.profiles import parse_profile
 from asyncdup.errors import AsyncdupError, UsageError
+from asyncdup.units import format_local_time
 
 Output = pytest.CaptureFixture[str]
 

@@ -192,5 +192,15 @@ async def test_a_person_reads_two_short_lines(far: Far) -> None:
     assert lines[1] == f"held up most by {WORDS['round trips']}"
 
 
+def test_a_person_reads_what_was_waited_for_and_no_jargon() -> None:
+    """The manifest waited 2 of 4 seconds for its volumes, the producer 1 for room."""
+    summary = Summary()
+    waits = (events.Blocked(what="barrier", t=1.0), events.Unblocked(what="barrier", t=3.0), events.Blocked(what="spool", t=3.0))
+    for event in (events.JobStarted(action="full", t=0.0), *waits, events.JobFinished(action="full", t=4.0)):
+        summary(event)
+
+    assert next(summary.lines()) == "time: 4.0 s: 25% waiting for room in the spool, 50% waiting for earlier transfers"
+
+
 def test_a_run_that_was_over_in_no_time_is_not_explained() -> None:
     assert list(Summary().lines()) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from asyncdup.backends.base import Backend, LinkSigns, ObjectInfo, Part
+from asyncdup.backends.base import Backend, Body, LinkSigns, ObjectInfo, Part
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.memory import MemoryBackend, Store
 from asyncdup.backends.options import BackendOptions
@@ -53,6 +53,10 @@ class FarAway(MemoryBackend):
     """Over connections that lose a packet in a hundred, far from here."""
 
     looks = 0
+
+    async def put(self, name: str, body: Body) -> ObjectInfo:
+        await anyio.sleep(0.1)
+        return await super().put(name, body)
 
     def link_signs(self) -> Sequence[LinkSigns]:
         self.looks += 1

@@ -172,13 +172,14 @@ async def test_r1_job_resume_ends_the_wait_and_is_among_the_ways_and_x3_status_a
     assert not flag.exists()
 
 
-@pytest.mark.parametrize(("order", "code"), [("abort", 61), ("drain", 60)])
-async def test_x2_abort_and_drain_end_the_run_and_the_same_command_goes_on(near: Far, runtime: Path, order: str, code: int) -> None:
+@pytest.mark.parametrize(("orders", "code"), [(["abort"], 61), (["drain"], 60), (["pause", "drain"], 60), (["pause", "abort"], 61)])
+async def test_x2_abort_and_drain_end_the_run_and_the_same_command_goes_on(near: Far, runtime: Path, orders: list[str], code: int) -> None:
     stage, _ = near
 
     async def steer() -> None:
         await until(lambda answer: answer["volumes"]["stored"] >= 2)
-        await ask(order)
+        for order in orders:
+            await ask(order)
 
     with pytest.raises(ExceptionGroup) as caught:
         await steered(stage, steer)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from asyncdup.commands.workspace import PREFIX, workspace
+from asyncdup.errors import AsyncdupError
 
 HOLD = """
 import sys, time
@@ -99,3 +100,14 @@ def test_one_that_is_swept_before_it_is_locked_is_made_again(moment: str, tmp_pa
 
     with workspace(tmp_path) as path:
         assert path.is_dir() and swept and path != swept[0]
+
+
+def test_a_parent_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
+    """X6: exit code 30, as stock's."""
+    with (
+        pytest.raises(AsyncdupError, match="no temporary files can be made in .*/gone: No such file or directory") as caught,
+        workspace(tmp_path / "gone"),
+    ):
+        pass
+
+    assert caught.value.exit_code == 30 and "--tempdir" in str(caught.value.hint)

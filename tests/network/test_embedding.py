@@ -25,7 +25,8 @@ from asyncdup.backends.registry import open_backend
 from asyncdup.transfer import Engine, Op, OrderedReader, ReadItem, ReadRequest, SpoolFile, open_engine
 from asyncdup.transfer.attempt import Attempt
 from asyncdup.transfer.download import Download
-from asyncdup.transfer.lane import Gate, Permit
+from asyncdup.transfer.lane import Gate
+from asyncdup.transfer.permits import Permit
 
 READS = 100
 OBJECTS = 6

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 from asyncdup.backends.oserrors import classify
-from asyncdup.errors import BackendError, BadRequest, NotFound, OperatorError, Precondition, RetryableError
+from asyncdup.errors import BackendError, BadRequest, NotFound, OperatorError, Precondition, RetryableError, in_words
 
 _RETRY = frozenset({408, 423, 425})  # 423: somebody holds a lock, which ends
 _THROTTLE = frozenset({420, 429})
@@ -69,7 +69,7 @@ def http_errors(action: str, *, ambiguous: bool = False) -> Iterator[None]:
 
 
 def _classified(exc: Exception, action: str, ambiguous: bool) -> BackendError:
-    message = f"{action}: {exc or type(exc).__name__}"
+    message = f"{action}: {in_words(exc)}"
     if isinstance(exc, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
         return OperatorError(message, hint="check the server's certificate and the clock, or name its authority by --ssl-cacert-file")
     if isinstance(exc, aiohttp.ClientConnectorError):  # before a byte was sent

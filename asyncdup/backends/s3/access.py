@@ -17,6 +17,7 @@ from asyncdup.backends.s3.sign import Credentials
 from asyncdup.errors import OperatorError, UsageError
 from asyncdup.threads import in_thread
 
+_PROFILE_NAMES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 _NO_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile with --s3-profile, or say --s3-anonymous"
 _FAILED = "check the profile in ~/.aws/config and ~/.aws/credentials, or log in again (aws sso login)"
 
@@ -60,7 +61,7 @@ class Access:
         options = self.options
         if not options.anonymous and options.profile is None:
             self._static = _static(options.environ)
-        if self._needs_session():
+        if await in_thread(self._needs_session):
             self._session = await in_thread(_open_session, options)
             options = self.options = _completed(options, self._session)
             if not options.anonymous and self._static is None:
@@ -106,7 +107,9 @@ class Access:
         options = self.options
         if options.profile is not None or (self._static is None and not options.anonymous):
             return True
-        return (options.endpoint is None or options.region is None) and any(path.exists() for path in _files(options.environ))
+        if options.endpoint is not None and options.region is not None:
+            return False
+        return any(_has_a_say(path, options) for path in _files(options.environ))
 
 
 def _in_path(addressing: Addressing, own_endpoint: bool, bucket: str) -> bool:
@@ -133,11 +136,24 @@ def _files(environ: Mapping[str, str]) -> tuple[Path, Path]:
     )
 
 
+def _has_a_say(path: Path, options: S3Options) -> bool:
+    """Whether a configuration file may hold what ``_completed`` would take from it; a profile that is named must be in one."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # botocore knows what to say of it
+    if any(options.environ.get(name) for name in _PROFILE_NAMES):
+        return True
+    return any(word in text for word in ("endpoint_url", "addressing_style", "ca_bundle", *(() if options.region else ("region",))))
+
+
 def _open_session(options: S3Options) -> Any:
     """In a thread: importing botocore takes a while, and the session reads files."""
     sessions = importlib.import_module("aiobotocore.session")
     session = sessions.AioSession()
-    profile = options.profile or options.environ.get("AWS_PROFILE") or options.environ.get("AWS_DEFAULT_PROFILE")
+    profile = options.profile or next(filter(None, map(options.environ.get, _PROFILE_NAMES)), None)
     if profile:
         session.set_config_variable("profile", profile)
     config, shared = _files(options.environ)

@@ -10,7 +10,7 @@ import aiohttp
 
 from asyncdup.backends import oserrors
 from asyncdup.backends.s3.xml import Fault
-from asyncdup.errors import BackendError, BadRequest, NotFound, OperatorError, Precondition, RetryableError, Unsupported
+from asyncdup.errors import BackendError, BadRequest, NotFound, OperatorError, Precondition, RetryableError, Unsupported, in_words
 
 _THROTTLES = frozenset(
     [
@@ -163,7 +163,7 @@ def translate(exc: Exception, doing: str, *, begun: bool) -> BackendError:
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         return OperatorError(f"{doing}: the proxy answers {exc.status}", hint="check http_proxy, https_proxy and no_proxy")
     if isinstance(exc, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
-        return RetryableError(f"{doing}: {exc}", scope="lane")
+        return RetryableError(f"{doing}: {in_words(exc)}", scope="lane")
     if isinstance(exc, TimeoutError):
         return RetryableError(f"{doing}: no answer in time", ambiguous=begun)
     if isinstance(exc, OSError) and exc.errno is not None:

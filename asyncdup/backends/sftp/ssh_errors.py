@@ -6,7 +6,7 @@ import errno
 
 import asyncssh
 
-from asyncdup.errors import BackendError, BadRequest, NotFound, OperatorError, RetryableError, Scope, Unsupported
+from asyncdup.errors import BackendError, BadRequest, NotFound, OperatorError, RetryableError, Scope, Unsupported, in_words
 
 TRANSPORT = (asyncssh.Error, OSError, EOFError)  # TimeoutError is an OSError
 LOST = (
@@ -49,8 +49,6 @@ def translate(error: Exception, doing: str, *, scope: Scope = "op", hint: str | 
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError) and not str(error):
-        return "no answer in time"
     if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
         return "connection refused"
-    return str(error) or type(error).__name__
+    return in_words(error)
