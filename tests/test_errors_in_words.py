@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
+from typing import Any
 
+import aiohttp
 import pytest
 
-from asyncdup.errors import CodecError, in_words
+from asyncdup.backends.http.errors import http_errors
+from asyncdup.backends.s3.errors import translate
+from asyncdup.errors import CodecError, RetryableError, in_words
 
 REFUSED = "[Errno 111] Connect call failed"
 
@@ -27,3 +32,14 @@ REFUSED = "[Errno 111] Connect call failed"
 )
 def test_an_error_is_told_in_words(error: Exception, words: str) -> None:
     assert in_words(error) == words
+
+
+def test_a_server_that_refuses_is_named_by_host_and_port() -> None:
+    key: Any = SimpleNamespace(host="nas", port=8080, ssl=True, is_ssl=True)
+    refused = aiohttp.ClientConnectorError(key, OSError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 8080)"))
+
+    with pytest.raises(RetryableError) as caught, http_errors("list webdav://nas:8080/x"):
+        raise refused
+
+    assert str(caught.value) == "list webdav://nas:8080/x: nas, port 8080: Connection refused"
+    assert str(translate(refused, "list s3://bucket/x", begun=False)) == "list s3://bucket/x: nas, port 8080: Connection refused"

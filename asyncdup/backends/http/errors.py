@@ -73,7 +73,7 @@ def _classified(exc: Exception, action: str, ambiguous: bool) -> BackendError:
     if isinstance(exc, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
         return OperatorError(message, hint="check the server's certificate and the clock, or name its authority by --ssl-cacert-file")
     if isinstance(exc, aiohttp.ClientConnectorError):  # before a byte was sent
-        return RetryableError(message, scope="lane")
+        return RetryableError(f"{action}: {exc.host}, port {exc.port}: {in_words(exc)}", scope="lane")
     if isinstance(exc, aiohttp.InvalidURL):
         return BadRequest(message)
     if isinstance(exc, OSError) and not isinstance(exc, (aiohttp.ClientError, TimeoutError)):

@@ -162,7 +162,9 @@ def translate(exc: Exception, doing: str, *, begun: bool) -> BackendError:
         )
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         return OperatorError(f"{doing}: the proxy answers {exc.status}", hint="check http_proxy, https_proxy and no_proxy")
-    if isinstance(exc, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return RetryableError(f"{doing}: {exc.host}, port {exc.port}: {in_words(exc)}", scope="lane")
+    if isinstance(exc, aiohttp.ConnectionTimeoutError):
         return RetryableError(f"{doing}: {in_words(exc)}", scope="lane")
     if isinstance(exc, TimeoutError):
         return RetryableError(f"{doing}: no answer in time", ambiguous=begun)
