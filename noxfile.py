@@ -60,8 +60,8 @@ def torture(session: nox.Session) -> None:
         "ASYNCDUP_PAIRS": "1000",
         "ASYNCDUP_CRASH_SHARE": "1",
         "ASYNCDUP_FUZZ": "10000000",
-        "ASYNCDUP_HOSTILE": "100000",
         "ASYNCDUP_FLIPS": "5000",
+        "ASYNCDUP_HOSTILE": "100000",
         "ASYNCDUP_CRASH_SEEDS": "50",  # more than 20,000 different states
         "ASYNCDUP_KILLS": "500",
         "ASYNCDUP_CANCEL_POINTS": "1000",

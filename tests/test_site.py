@@ -49,7 +49,7 @@ def test_the_first_five_minutes_end_with_an_encrypted_backup_and_a_file_that_cam
     said = run_page("start.md", environment)
 
     home = Path(environment["HOME"])
-    assert (home / "restored").read_text() == "Dear reader,\n"
+    assert (home / "letter-of-2024").read_text() == "Dear reader,\n"
     assert "0 difference(s) found" in said
     assert all(path.suffix == ".gpg" for path in (home / "nas").iterdir())
 

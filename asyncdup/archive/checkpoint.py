@@ -1,16 +1,19 @@
 """What a resumed run must know: the journal of an unfinished set, in the archive folder (P1, P2).
 
-Three files beside the cached manifests, named so that stock duplicity passes over them: ``asyncdup-journal-T`` (JSON lines, below),
+Three files beside the cached manifests, named so that stock duplicity passes over them: ``asyncdup-journal-T`` (lines, below),
 ``asyncdup-journal-T.sigtar`` and ``asyncdup-journal-T.files`` (signature members and file-list lines written so far, plain). The first line
 says what the run is, the next ones who writes it; a volume's line is written, and the two side files are fsynced, before the volume is sent; a ``stored`` line follows
 when it is durable at the target. So a volume that the journal does not know may be removed from the target, and no other. Between the two, an
 ``upload`` line says that it goes in parts, and a ``part`` line which of them are there (X5).
+
+A line is JSON, a blank, and the CRC-32 of the JSON in eight hexadecimal digits. The journal ends before the first line that is torn or damaged.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
@@ -26,6 +29,7 @@ from asyncdup.formats.names import MAX_VOLUME, SetId, SetType, format_time
 from asyncdup.transfer.parts import Begun
 
 PREFIX = "asyncdup-journal-"
+VERSION = 2  # of the lines
 OPTION = "--archive-dir"  # says where else the folder may be
 BUFFER = 1 << 20  # bytes of side-file data kept before they are written
 _SIGTAR, _FILES, _NEW = ".sigtar", ".files", ".new"
@@ -163,7 +167,7 @@ class Journal:
         discard(folder, head.end)
         journal = cls(folder, head)
         try:
-            journal._append({"v": 1, **asdict(head)}, {"writer": names.writer()})
+            journal._append({"v": VERSION, **asdict(head)}, {"writer": names.writer()})
             _sync_folder(folder)
         except BaseException:
             journal.close()
@@ -244,7 +248,7 @@ def rewind(folder: Path, state: State, upto: int, spooled: Collection[int] = ())
     """
     base = _base(folder, state.head.end)
     temporary = base.with_name(base.name + _NEW)
-    lines = [{"v": 1, **asdict(state.head)}, *({"writer": writer} for writer in sorted(state.writers | {names.writer()}))]
+    lines = [{"v": VERSION, **asdict(state.head)}, *({"writer": writer} for writer in sorted(state.writers | {names.writer()}))]
     for number in range(1, upto + 1):
         note = state.volumes[number]
         lines += [_volume_line(note), *(_begun_lines(note.name, state.uploads) if number in spooled else [{"stored": number}])]
@@ -282,7 +286,7 @@ def _read(path: Path) -> State | None:
     sigtar, files = (_size(side) for side in _side_files(path))
     for raw in path.read_bytes().split(b"\n")[:-1]:  # what follows the last newline was cut off by a kill
         try:
-            line = json.loads(raw)
+            line = _decode(raw)
             if state is None:
                 state = State(_head(line))
             elif "writer" in line:
@@ -299,7 +303,7 @@ def _read(path: Path) -> State | None:
                     break  # somebody has cut the side files: what they held of this volume cannot be made again
                 state.volumes[note.number] = note
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError):
-            break  # a torn line: nothing after it was acknowledged
+            break  # torn or damaged: what comes after it is not relied on, and is made again
     return state
 
 
@@ -320,7 +324,7 @@ def _size(path: Path) -> int:
 
 def _head(line: dict[str, Any]) -> RunHead:
     """Raises ValueError: another version's, or not what was written."""
-    if line.pop("v") != 1:
+    if line.pop("v") != VERSION:
         raise ValueError("an unknown version")
     head = RunHead(**line)
     if head.type not in ("full", "inc") or not isinstance(head.end, int) or isinstance(head.start, int) == (head.type == "full"):
@@ -377,7 +381,16 @@ def _begun_lines(name: str, uploads: Mapping[str, Begun]) -> list[dict[str, Any]
 
 
 def _encode(line: dict[str, Any]) -> bytes:
-    return json.dumps(line).encode("ascii") + b"\n"
+    text = json.dumps(line).encode("ascii")
+    return b"%b %08x\n" % (text, zlib.crc32(text))
+
+
+def _decode(raw: bytes) -> Any:
+    """What a line says. Raises ValueError: torn or damaged; without the sum a changed digit would be believed (P2)."""
+    text, _, checksum = raw.rpartition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        raise ValueError("a line that is not as it was written")
+    return json.loads(text)
 
 
 def _write_durably(path: Path, data: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, NoReturn
 
 from asyncdup.errors import FormatError
@@ -51,16 +52,6 @@ class VolumeRecord:
         """Hex; None if the manifest has only another hash."""
         return self.hashes.get("SHA1")
 
-    def may_hold(self, path: bytes) -> bool:
-        """Whether entries at or below ``path`` can be in this volume."""
-        if not path:
-            return True
-        wanted = path.split(b"/")
-        return self.start_path.split(b"/")[: len(wanted)] <= wanted and self._ends_at_or_after(wanted)
-
-    def _ends_at_or_after(self, wanted: list[bytes]) -> bool:
-        return bool(self.end_path) and wanted <= self.end_path.split(b"/")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -76,8 +67,20 @@ class Manifest:
     files_changed: tuple[tuple[str, bytes], ...] | None = None
 
     def volumes_for(self, path: bytes = b"") -> list[VolumeRecord]:
-        """The volumes, in order, that may hold entries at or below ``path``."""
-        return [volume for _, volume in sorted(self.volumes.items()) if volume.may_hold(path)]
+        """The volumes, in order, that may hold entries at or below ``path``.
+
+        Nothing checks the bounds of a plain manifest, so each is taken together with that of the neighbour, and the outermost ones are not
+        asked: one wrong bound hides nothing (P3). A path at or between the bounds of two neighbours therefore asks for both.
+        """
+        volumes = [volume for _, volume in sorted(self.volumes.items())]
+        if not path:
+            return volumes
+        wanted = path.split(b"/")
+        between = [(one.end_path.split(b"/"), next_one.start_path.split(b"/")) for one, next_one in pairwise(volumes)]
+        # What lies below the path is at or after it, and may go on behind a bound that lies below it, too.
+        begun = [True, *(min(end, start)[: len(wanted)] <= wanted for end, start in between)]
+        ended = [*(wanted > max(end, start) for end, start in between), False]
+        return [volume for volume, has_begun, has_ended in zip(volumes, begun, ended, strict=True) if has_begun and not has_ended]
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------------------

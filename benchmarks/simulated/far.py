@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import time
 import tracemalloc
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import anyio
 
 from asyncdup.backends.base import Body, Capabilities, ObjectInfo
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.errors import NotFound
-from asyncdup.testing.clock import VirtualLoop
 from asyncdup.testing.slow import SlowBackend
 from asyncdup.transfer.opening import open_engine
-
-T = TypeVar("T")
+from benchmarks.simulated.virtual import on_virtual_time
 
 VOLUME = 1024  # bytes that are really handed on; the rate of the link is scaled to it
 AS_IF = 256 << 10  # bytes that a volume stands for
@@ -128,7 +124,7 @@ def upload(setting: Setting, *, memory: bool = False) -> Outcome:
         tracemalloc.start()
     began = time.process_time()
     try:
-        seconds = _on_virtual_time(_upload(setting))
+        seconds = on_virtual_time(_upload(setting))
         cpu = time.process_time() - began
         return Outcome(setting, seconds, cpu, tracemalloc.get_traced_memory()[1] if memory else 0)
     finally:
@@ -146,8 +142,3 @@ async def _upload(setting: Setting) -> float:
     if sink.stored != setting.volumes:
         raise AssertionError(f"{sink.stored} of {setting.volumes} volumes were stored")
     return anyio.current_time() - began
-
-
-def _on_virtual_time(work: Coroutine[Any, Any, T]) -> T:
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(work)

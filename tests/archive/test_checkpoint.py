@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,10 @@ def note(number: int, *, cut: Cut | None = None) -> VolumeNote:
         files=5 * number,
         lines=number,
     )
+
+
+def with_sum(text: bytes) -> bytes:
+    return b"%b %08x\n" % (text, zlib.crc32(text))
 
 
 def journal_of_three(folder: Path) -> State:
@@ -130,6 +135,25 @@ def test_a_journal_cut_at_any_byte_is_read_up_to_the_last_whole_line(tmp_path: P
         assert list(state.volumes) == list(whole.volumes)[: max(0, min(3, complete - 2))]  # two lines of head
 
 
+def test_a_journal_with_any_bit_flipped_says_a_part_of_what_was_noted_or_nothing(tmp_path: Path) -> None:
+    """P2: never another number, name or hash."""
+    whole = journal_of_three(tmp_path)
+    path = tmp_path / "asyncdup-journal-20231114T221500Z"
+    data = path.read_bytes()
+
+    for bit in range(0, 8 * len(data), 7):  # every seventh: each bit of each field in turn
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        before = data[: bit // 8].count(b"\n")  # whole lines: two of head, three volumes, one that is stored
+
+        for state in checkpoint.find(tmp_path):
+            assert state.head == whole.head
+            assert state.volumes == {number: whole.volumes[number] for number in range(1, before - 1)}
+            assert state.stored == set()
+        assert bool(before) == bool(checkpoint.find(tmp_path))
+
+
 def test_a_note_whose_side_files_are_shorter_does_not_count(tmp_path: Path) -> None:
     """Its signatures are lost; a file made longer again with zeros would be nonsense to the next incremental (P2)."""
     journal_of_three(tmp_path)
@@ -177,9 +201,9 @@ def test_sweeping_removes_whatever_is_not_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["lockfile"]
 
 
-@pytest.mark.parametrize("line", [b"5", b"[]", b"{}", b'{"v": 2}', b'{"v": 1, "end": 3}', b"\xff", b'"text"'])
+@pytest.mark.parametrize("line", [b"5", b"[]", b"{}", b'{"v": 1}', b'{"v": 2, "end": 3}', b"\xff", b'"text"'])
 def test_a_head_that_is_none_is_no_journal(tmp_path: Path, line: bytes) -> None:
-    (tmp_path / "asyncdup-journal-20231114T221500Z").write_bytes(line + b"\n")
+    (tmp_path / "asyncdup-journal-20231114T221500Z").write_bytes(with_sum(line))
 
     assert checkpoint.find(tmp_path) == []
 
@@ -188,8 +212,8 @@ def test_a_head_that_is_none_is_no_journal(tmp_path: Path, line: bytes) -> None:
 def test_a_head_of_no_backup_set_is_no_journal(tmp_path: Path, change: dict[str, object]) -> None:
     journal_of_three(tmp_path)
     path = tmp_path / "asyncdup-journal-20231114T221500Z"
-    head = json.loads(path.read_bytes().splitlines()[0])
-    path.write_text(json.dumps({**head, **change}) + "\n")
+    head = json.loads(path.read_bytes().splitlines()[0].rpartition(b" ")[0])
+    path.write_bytes(with_sum(json.dumps({**head, **change}).encode()))
 
     assert checkpoint.find(tmp_path) == []
 

@@ -55,7 +55,7 @@ def test_a_whole_restore_needs_all_volumes_in_the_order_of_the_merge() -> None:
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [(b"a", [(0, 1), (1, 1)]), (b"e", [(0, 2), (1, 1)]), (b"zz", []), (b"d", [(0, 1), (1, 1), (0, 2)])],
+    [(b"a", [(0, 1), (1, 1)]), (b"e", [(0, 2), (1, 1)]), (b"zz", [(0, 3), (1, 2)]), (b"d", [(0, 1), (1, 1), (0, 2)])],
 )
 def test_one_path_needs_only_the_volumes_that_may_hold_it(path: bytes, expected: list[tuple[int, int]]) -> None:
     assert [(volume.index, volume.number) for volume in needed_volumes(chain(), parsed(), path)] == expected

@@ -169,7 +169,7 @@ def test_the_memory_does_not_grow_with_the_number_of_volumes() -> None:
 def test_the_simulation_prints_its_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "out.json"
 
-    assert simulate(["--volumes", "100", "--rtt", "600", "--concurrency", "8", "--json", str(file)]) == 0
+    assert simulate(["--volumes", "100", "--reads", "0", "--rtt", "600", "--concurrency", "8", "--json", str(file)]) == 0
 
     assert "| 8 | 600 | 7.8 | 7.8 |" in capsys.readouterr().out
     assert json.loads(file.read_text())[0]["seconds"] == pytest.approx(7.8, abs=0.1)

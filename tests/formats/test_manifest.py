@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -187,14 +188,51 @@ def test_stock_resumed_manifest_of_the_fixture_reads() -> None:
 
 
 def test_volumes_for_a_path_are_those_whose_bounds_embrace_it() -> None:
-    """Format specification, section 17: StartingPath[:len(P)] <= P <= EndingPath, by components."""
+    """And the neighbours of a path that lies on a bound, or between two: a wrong bound must not hide it (P3)."""
     parsed = Manifest(volumes={1: volume(1, b"", b"a/b"), 2: volume(2, b"a/b", b"sort/a b"), 3: volume(3, b"sort/a/x", b"z")})
 
     numbers = {
-        path: [record.number for record in parsed.volumes_for(path)] for path in (b"", b"a", b"a/b", b"a/c", b"sort", b"sort/a", b"zz")
+        path: [record.number for record in parsed.volumes_for(path)]
+        for path in (b"", b"a", b"a/a", b"a/b", b"a/c", b"sort", b"sort/a", b"t", b"zz")
     }
 
-    assert numbers == {b"": [1, 2, 3], b"a": [1, 2], b"a/b": [1, 2], b"a/c": [2], b"sort": [2, 3], b"sort/a": [2, 3], b"zz": []}
+    expected = {b"": [1, 2, 3], b"a": [1, 2], b"a/a": [1], b"a/b": [1, 2], b"a/c": [2], b"sort": [2, 3], b"sort/a": [2, 3]}
+    assert numbers == expected | {b"t": [3], b"zz": [3]}
+
+
+short_paths = st.lists(st.sampled_from([b"a", b"b", b"b!", b"c"]), max_size=3).map(b"/".join)
+
+
+def below(path: bytes, wanted: bytes) -> bool:
+    parts = wanted.split(b"/") if wanted else []
+    return path.split(b"/")[: len(parts)] == parts
+
+
+@settings(max_examples=300)
+@given(st.lists(st.lists(short_paths, min_size=1, max_size=4), min_size=1, max_size=5), short_paths, st.data())
+def test_one_wrong_bound_hides_no_path_and_right_ones_cost_at_most_the_neighbours(
+    content: list[list[bytes]], wanted: bytes, data: st.DataObject
+) -> None:
+    """P3. ``content``: paths of the entries in each volume, once they are in order; one that repeats is a file that is split."""
+    ordered = iter(sorted((path for held in content for path in held), key=key))
+    held = {number: [next(ordered) for _ in paths] for number, paths in enumerate(content, 1)}
+    volumes = {number: volume(number, paths[0], paths[-1]) for number, paths in held.items()}
+    holding = {number for number, paths in held.items() if any(below(path, wanted) for path in paths)}
+
+    chosen = {record.number for record in Manifest(volumes=volumes).volumes_for(wanted)}
+    assert holding <= chosen
+    if holding and wanted:
+        assert chosen <= {number + step for number in holding for step in (-1, 0, 1)}
+
+    number, bound, wrong = (
+        data.draw(st.sampled_from(sorted(volumes))),
+        data.draw(st.sampled_from(["start_path", "end_path"])),
+        data.draw(short_paths),
+    )
+    right = volumes[number]
+    wrong_one = replace(right, start_path=wrong) if bound == "start_path" else replace(right, end_path=wrong)
+    damaged = volumes | {number: wrong_one}
+    assert holding <= {record.number for record in Manifest(volumes=damaged).volumes_for(wanted)}
 
 
 # --- writing -------------------------------------------------------------------------------------------------------------------------
