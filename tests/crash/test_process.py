@@ -15,7 +15,7 @@ from interop.archives import Archive
 from interop.stock import Stock
 from interop.trees import listing, settle, write
 
-KILLS = int(os.environ.get("ASYNCDUP_KILLS", "3"))  # a nightly run takes more
+KILLS = int(os.environ.get("ASYNCDUP_KILLS", "20"))  # a nightly run takes more
 
 pytestmark = [pytest.mark.slow, pytest.mark.realtime]
 
