@@ -215,6 +215,37 @@ class Reconciled(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeStarted(Event):
+    """A get that its consumer waits for is asked for a second time, ``late`` seconds after the first. ``attempt``: of the second (H1)."""
+
+    name: str
+    late: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeWon(Event):
+    """The second attempt was sooner. ``wasted``: bytes that the first had moved (H3)."""
+
+    name: str
+    wasted: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeLost(Event):
+    """The second attempt came to nothing. ``wasted``: bytes that it had moved (H3)."""
+
+    name: str
+    wasted: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeDenied(Event):
+    """A get is late, but the budget for second attempts is used up (H2)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SuspendDetected(Event):
     """The machine was suspended for ``seconds``; attempts over the network begin anew."""
 
@@ -317,18 +348,27 @@ class Subscription:
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
         self._ring: deque[Event] = deque()
+        self._read = 0  # events that were taken out of it
+        self._newest: dict[
+            tuple[str, int, int], int
+        ] = {}  # of the attempts that run: which event, from the first on, is their newest Progress
         self._wake = asyncio.Event()
         self._closed = False
         self.dropped = 0
 
     def _push(self, event: Event) -> None:
-        ring = self._ring
-        if len(ring) >= RING and isinstance(event, Progress):
-            self.dropped += 1
-            last = ring[-1]
-            if isinstance(last, Progress) and last.op == event.op and last.attempt == event.attempt:
-                ring[-1] = replace(event, bytes=last.bytes + event.bytes)
+        ring, attempt = self._ring, (event.lane, event.op, event.attempt)
+        if isinstance(event, Progress):
+            at = self._newest.get(attempt, -1) - self._read
+            if len(ring) >= RING and at >= 0:
+                earlier = ring[at]
+                assert isinstance(earlier, Progress)
+                ring[at] = replace(earlier, bytes=earlier.bytes + event.bytes)
+                self.dropped += 1
                 return
+            self._newest[attempt] = self._read + len(ring)
+        elif isinstance(event, AttemptFinished):
+            self._newest.pop(attempt, None)
         ring.append(event)
         self._wake.set()
 
@@ -347,6 +387,7 @@ class Subscription:
                 raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()
+        self._read += 1
         return self._ring.popleft()
 
 

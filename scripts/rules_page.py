@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "engine-rules.md"
 _MOST = 3  # tests shown for a rule
+_ENGINE = {"S3": "transfer", "T0": "transfer", "T1": "transfer"}  # elsewhere a storage or points in time are meant
 _ROW = re.compile(r"\| ([A-Z][0-9]{1,2}) \| (.*) \|(.*)\|")
 _NAMED = re.compile(r"\b([A-Z])([0-9]{1,2})(?:-\1([0-9]{1,2}))?\b|\btest_([a-z])([0-9]{1,2})_")
 
@@ -38,13 +39,15 @@ def holders(tests: Iterable[Path]) -> dict[str, list[Path]]:
         text = path.read_text()
         named, head = rules_named(text), rules_named(text.partition('"""')[2].partition('"""')[0])
         for rule in named:
+            if path.parent.name != _ENGINE.get(rule, path.parent.name):
+                continue
             found[rule].append((len(head) if rule in head else 100 + len(named), path))
     return {rule: [path for _, path in sorted(paths)] for rule, paths in found.items()}
 
 
 def filled(page: str, root: Path = ROOT) -> str:
     """The page with its last column as the tests are now. A rule that no test names keeps what is written there."""
-    found = holders(path for path in (root / "tests").rglob("*.py") if path.name != "test_rules.py")
+    found = holders(path for path in (root / "tests").rglob("test_*.py") if path.name != "test_rules.py")
 
     def row(match: re.Match[str]) -> str:
         paths = found.get(match[1], [])[:_MOST]

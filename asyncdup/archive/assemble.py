@@ -47,7 +47,8 @@ def in_order_of_need(sets: Sequence[Sequence[tuple[Needed, bytes]]]) -> list[Nee
         after = b""
         for needed, end in volumes_of_set:
             volumes.append((after, needed.index, needed.number, needed))
-            after = key(end) + b"\0"  # after the entry itself; the first volumes come before everything
+            # After the entry itself; the first volumes come before everything. A wrong bound must not put a set out of order.
+            after = max(after, key(end) + b"\0")
     return [needed for *_, needed in sorted(volumes, key=lambda volume: volume[:3])]
 
 
@@ -55,8 +56,8 @@ def read_ahead(engine: Engine, lane: Lane, needed: Iterable[Needed], *, may_be_l
     """The volumes in the order of ``needed``, for assemblies one after the other. ``may_be_lost``: each of these has an ``on_lost``."""
     requests = [ReadRequest(each.name, each.size, _digests(each.hashes), in_place=True) for each in needed]
     if may_be_lost:
-        return engine.read_ordered(lane, requests, errors="yield")
-    return engine.read_ordered(lane, requests)
+        return engine.read_ordered(lane, requests, errors="yield", hedge=True)
+    return engine.read_ordered(lane, requests, hedge=True)
 
 
 class Assembly:

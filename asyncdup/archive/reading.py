@@ -19,7 +19,7 @@ async def read_manifests(engine: Engine, lane: Lane, sets: Sequence[BackupSet], 
     names = [backup_set.manifest or "" for backup_set in sets]
     requests = [ReadRequest(name, backup_set.sizes.get(name)) for name, backup_set in zip(names, sets, strict=True)]
     manifests = []
-    async with engine.read_ordered(lane, requests) as items:
+    async with engine.read_ordered(lane, requests, hedge=True) as items:
         for backup_set in sets:
             item = await anext(items)
             text = await codec_of(item.name).unpack(await in_thread(item.path.read_bytes), name=item.name)

@@ -27,6 +27,7 @@ class Capabilities:
         max_concurrency: calls that may usefully run at once; None = no limit known.
         atomic_put: an object appears whole under its name or not at all.
         ranged_get: ``get`` honours ``start`` and ``length`` without reading the rest.
+        stripes: one ``get`` moves over several connections by itself, so that asking for ranges side by side gains nothing.
         checksums: names of digests that ``stat`` or ``put`` report, strongest first (``hashlib`` names).
         read_after_write: a finished put is seen by the next list, stat and get.
         max_name: longest object name in bytes; None = unknown.
@@ -38,6 +39,7 @@ class Capabilities:
     atomic_put: bool = False
     put_if_absent: bool = False
     ranged_get: bool = False
+    stripes: bool = False
     server_move: bool = False
     checksums: tuple[str, ...] = ()
     read_after_write: bool = True
@@ -97,7 +99,7 @@ class Backend(Protocol):
     def description(self) -> str: ...
 
     def capabilities(self) -> Capabilities:
-        """Static; never touches the network."""
+        """Known without the network, which it never touches; what turns out to be absent is gone from it from then on (Q2)."""
         ...
 
     def supports_concurrency(self) -> bool:

@@ -24,6 +24,9 @@ from asyncdup.events import (
     EpisodeOpened,
     Event,
     GateChanged,
+    HedgeDenied,
+    HedgeStarted,
+    HedgeWon,
     JobStarted,
     LimitChanged,
     Notice,
@@ -249,6 +252,12 @@ def _detail_of(event: Event) -> tuple[int, str] | None:
             return INFO, f"{event.verb} {event.name} failed: {event.error}"
         case Reconciled():
             return INFO, f"{event.verb} {event.name}: {'had taken effect' if event.done else 'had not taken effect'}"
+        case HedgeStarted():
+            return INFO, f"get {event.name} is late: after {event.late:.1f} s asked for a second time"
+        case HedgeWon():
+            return INFO, f"get {event.name}: the second attempt was sooner; the first had moved {format_size(event.wasted)}"
+        case HedgeDenied():
+            return DEBUG, f"get {event.name} is late, but no more may be asked for twice"
         case GateChanged():
             return DEBUG, f"gate: {event.state}{f', {event.why}' if event.why else ''}"
         case AttemptStarted():

@@ -151,7 +151,7 @@ class _Check:
         complete = [backup_set for backup_set in self.collection.sets if backup_set.is_complete]
         requests = [ReadRequest(each.manifest or "", each.sizes.get(each.manifest or "")) for each in complete]
         refused: CodecError | None = None
-        async with session.engine.read_ordered(session.lane, requests, errors="yield") as results:
+        async with session.engine.read_ordered(session.lane, requests, errors="yield", hedge=True) as results:
             for backup_set in complete:
                 result = await anext(results)
                 try:
@@ -191,7 +191,7 @@ class _Check:
         """Each by itself: its hash, its compression or encryption, the form of the archive in it."""
         session = self.session
         requests = [ReadRequest(each.name, each.size, rules.digests_of(each), in_place=True) for each in volumes]
-        async with session.engine.read_ordered(session.lane, requests, errors="yield") as results:
+        async with session.engine.read_ordered(session.lane, requests, errors="yield", hedge=True) as results:
             for _ in volumes:
                 result = await anext(results)
                 try:
@@ -252,7 +252,7 @@ class _Check:
         names = [backup_set.signatures for backup_set in chain.sets if backup_set.signatures]
         paths = []
         requests = [ReadRequest(name, chain.sizes.get(name)) for name in names]
-        async with session.engine.read_ordered(session.lane, requests, errors="yield") as results:
+        async with session.engine.read_ordered(session.lane, requests, errors="yield", hedge=True) as results:
             for number, name in enumerate(names):
                 result = await anext(results)
                 path = folder.path / f"{number}.gz"

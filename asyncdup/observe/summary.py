@@ -17,6 +17,8 @@ from asyncdup.events import (
     Blocked,
     Event,
     GateChanged,
+    HedgeLost,
+    HedgeWon,
     JobFinished,
     JobStarted,
     LimitChanged,
@@ -30,6 +32,7 @@ from asyncdup.events import (
     VolumeMade,
     VolumeStarted,
 )
+from asyncdup.units import counted, format_size
 
 Bottleneck = Literal[
     "producer CPU", "source disk", "producer", "consumer", "disk", "link", "round trips", "throttle", "errors", "rate limit", "spool", "barrier",
@@ -100,11 +103,14 @@ class Summary:
     Attributes:
         wall: seconds from the first event to the last.
         seconds: time by activity: producing, sending, backoff, waiting, pause, rate limit, spool full, barrier.
+        hedges, wasted: late objects that were asked for twice, and the bytes that came in vain for it.
         causes: time by what held the run up; each second counts once.
     """
 
     def __init__(self, *, cpu: Callable[[], float] | None = None) -> None:
         self.wall = 0.0
+        self.hedges = 0
+        self.wasted = 0
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.causes: defaultdict[str, float] = defaultdict(float)
         self._cpu = cpu
@@ -121,6 +127,9 @@ class Summary:
 
     def __call__(self, event: Event) -> None:
         """Lay the time since the last event to what was going on, then take the event into account."""
+        if isinstance(event, (HedgeWon, HedgeLost)):
+            self.hedges += 1
+            self.wasted += event.wasted
         if self._done or not isinstance(event, _TURNS):
             return
         if self._now is not None and event.t > self._now:
@@ -140,13 +149,15 @@ class Summary:
         return max(named)[1] if named else "other"  # type: ignore[return-value]  # only names of Bottleneck are counted
 
     def lines(self) -> Iterator[str]:
-        """Two short lines for a person; none for a run that was over in no time."""
+        """Two or three short lines for a person; none for a run that was over in no time."""
         if self.wall < SHORTEST:
             return
         shares = [(name, self.seconds[name] / self.wall) for name in _ACTIVITIES]
         said = [f"{share:.0%} {self._words(name)}" for name, share in shares if share >= 0.005]
         yield f"time: {self.wall:.1f} s{': ' if said else ''}{', '.join(said)}"
         yield f"held up most by {WORDS[self.bottleneck()]}"
+        if self.hedges:
+            yield f"asked twice for {counted(self.hedges, 'late object')}, {format_size(self.wasted)} in vain"
 
     def _words(self, name: str) -> str:
         return "fetching" if name == "sending" and self._reading else _ACTIVITIES[name]

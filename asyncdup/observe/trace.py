@@ -19,6 +19,7 @@ from asyncdup.events import (
     EpisodeOpened,
     Event,
     GateChanged,
+    HedgeStarted,
     JobFinished,
     JobStarted,
     LimitChanged,
@@ -81,6 +82,7 @@ class Trace:
         self._waits: dict[str, list[float]] = {}  # what -> instants since when somebody waits for it, here: spool and consumer
         self._volume: _Open | None = None
         self._before: dict[tuple[str, int], _Open] = {}  # the last attempt of an op that is not done; ``since`` is its middle
+        self._hedges: set[tuple[str, int, int]] = set()  # second attempts that begin or run
         self._flows = 0
         self._running: dict[str, int] = {}
         self._spooled: dict[str, int] = {}
@@ -127,6 +129,8 @@ class Trace:
                 self._gate(event, event.state)
             case Blocked() | Unblocked():
                 self._wait(event)
+            case HedgeStarted():
+                self._hedges.add((event.lane, event.op, event.attempt))
             case LimitChanged():
                 self._counter(self._pid(event.lane), "concurrency limit", {"slots": event.new})
             case _ if isinstance(event, _OP_ENDS):
@@ -182,9 +186,13 @@ class Trace:
         attempt.args.update(bytes=event.bytes, outcome=event.outcome)
         if event.error:
             attempt.args["error"] = event.error
+        hedge = (event.lane, event.op, event.attempt) in self._hedges
+        if hedge:
+            self._hedges.discard((event.lane, event.op, event.attempt))
+            attempt.args["hedge"] = True
         self._slice(attempt, event.verb)
         self._count_running(event.lane, -1)
-        if event.op:  # calls without an op cannot be told apart
+        if event.op and not hedge:  # a hedge follows no failure; calls without an op cannot be told apart
             self._link(event, attempt)
 
     def _link(self, event: AttemptFinished, attempt: _Open) -> None:

@@ -53,7 +53,7 @@ class Diary:
             self._held_since = now
         elif not holds and self._held_since is not None:
             self._held, self._held_since = self._held + now - self._held_since, None
-        shut = after.state not in (State.RUNNING, State.STOPPED) or bool(after.pauses)
+        shut = after.state is not State.STOPPED and (after.state is not State.RUNNING or bool(after.pauses))
         if shut and self._shut_since is None:
             self._shut_since = now
             self._emit(Blocked(lane=self._name, what="gate"))

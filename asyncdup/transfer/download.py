@@ -27,15 +27,21 @@ class Download:
     """Lives across the attempts of one fetch, so that a later one can go on where an earlier one ended.
 
     It goes on only where the backend reads ranges and a digest of the whole will tell whether the pieces fit; else it starts over.
+
+    ``at``: only the ``size`` bytes from there on are fetched, to the same place of the file; whoever fetches the rest checks the whole.
     """
 
-    def __init__(self, backend: Backend, name: str, path: Path, *, size: int | None = None, digests: Mapping[str, str]) -> None:
+    def __init__(
+        self, backend: Backend, name: str, path: Path, *, size: int | None = None, digests: Mapping[str, str], at: int | None = None
+    ) -> None:
         self._backend = backend
         self._name = name
         self._path = path
         self._size = size
         self._expected = known_digests(digests)
-        self._resumes = backend.capabilities().ranged_get and bool(self._expected) and size is not None
+        self._resumes = backend.capabilities().ranged_get and size is not None and (bool(self._expected) or at is not None)
+        self._piece = at is not None
+        self._at = at or 0
         # Changed in threads, one at a time, and looked at between them.
         self._file: FileIO | None = None
         self._hashes: dict[str, hashlib._Hash] = {}
@@ -50,12 +56,15 @@ class Download:
             return  # only the end was lost; a range that starts there would be refused
         unseen = UNSEEN if self._size is None else self._size
         attempt.request_sent(size=unseen if is_opaque(self._backend) else 0)
-        async with self._backend.get(self._name, start=self._written or 0) as chunks:
+        done = self._written or 0
+        length = self._size - done if self._piece and self._size is not None else None
+        async with self._backend.get(self._name, start=self._at + done, length=length) as chunks:
             await self._receive(chunks, attempt)
 
     def check(self) -> int:
         """The size of the object. Raises IntegrityError unless size and digests are what was expected."""
-        return check_object(self._name, self._written or 0, self._hashes, size=self._size, expected=self._expected)
+        what = f"{self._name} from byte {self._at} on" if self._piece else self._name
+        return check_object(what, self._written or 0, self._hashes, size=self._size, expected=self._expected)
 
     def restart(self) -> None:
         """Nothing of what was received is any good: the next attempt begins at byte 0."""
@@ -121,11 +130,12 @@ class Download:
     def _opened(self) -> FileIO:
         """The file, at the byte to go on from."""
         if self._file is None or self._file.closed:
-            self._file = FileIO(self._path, "r+" if self._path.exists() else "x", opener=_private)
-            self._file.seek(self._written or 0)
+            self._file = FileIO(self._path, "r+", opener=_private)
+            self._file.seek(self._at + (self._written or 0))
         if self._written is None:
-            self._file.seek(0)
-            self._file.truncate()
+            self._file.seek(self._at)
+            if not self._piece:
+                self._file.truncate()
             self._written = 0
             self._hashes = {kind: hashlib.new(kind, usedforsecurity=False) for kind in self._expected}
         return self._file
@@ -147,4 +157,4 @@ def check_object(name: str, read: int, hashes: Mapping[str, hashlib._Hash], *, s
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

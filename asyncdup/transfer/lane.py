@@ -9,7 +9,7 @@ import bisect
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import anyio
 import anyio.lowlevel
@@ -23,37 +23,14 @@ from asyncdup.transfer.diary import Diary
 from asyncdup.transfer.failure import Failure, explain
 from asyncdup.transfer.gate import NEEDS_ROOM, Action, GateState, State
 from asyncdup.transfer.limits import Level, Memory, Room, Ticket, Turns
+from asyncdup.transfer.patience import Patience
+from asyncdup.transfer.permits import Permit, Waiter, rank
 from asyncdup.transfer.policy import GiveUp, Retry, RetryPolicy, Streak
 from asyncdup.transfer.rate import Rates
 
 WIDEN_EVERY = 0.25  # seconds: slow start doubles its permits at most this often (G3)
 OUTLIVED = 3  # times that others succeed while one op goes on failing as if the whole lane did; then its own streak counts, too
 EXTRA_CONTROL = 2  # attempts of level CONTROL that may run beside the slots (S6)
-
-
-@dataclass(slots=True, eq=False)
-class Permit:
-    """The right to run one attempt. ``slot`` counts from 0; ``memory``: bytes that it holds.
-
-    Of the attempt that runs: ``interrupt`` ends it; ``silence``: seconds in which the transport gave no sign of life.
-    """
-
-    ticket: Ticket
-    slot: int
-    memory: int
-    interrupt: Callable[[], None] | None = None
-    silence: Callable[[], float] = lambda: 0.0
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    ticket: Ticket
-    woken: anyio.Event
-    permit: Permit | None = None
-
-
-def _rank(waiter: _Waiter) -> tuple[Level, int, int]:
-    return waiter.ticket.rank
 
 
 class Gate:
@@ -68,6 +45,7 @@ class Gate:
         rates: the limits that attempts wait at, None = none (S10).
         turns: of the jobs whose ops come this way (S7).
         resumes: times that all streaks were cleared.
+        throttled: when the far end last asked for less; -inf: never.
     """
 
     def __init__(
@@ -91,11 +69,12 @@ class Gate:
         self.rates: Rates | None = None
         self.turns = Turns()
         self.resumes = 0  # times that all streaks were cleared; an op compares it with the number it has seen
+        self.throttled = -math.inf
         self._table = GateState()
         self._memory = memory or Memory(1 << 62)
         self._memory.on_room(self, self._review)
         self._spawn_linger = spawn_linger
-        self._waiters: list[_Waiter] = []  # in order of rank
+        self._waiters: list[Waiter] = []  # in order of rank
         self._running: set[Permit] = set()
         self._probe: Permit | None = None  # the one attempt of PROBING; an earlier probe may still run, and is none any more
         self._ending: set[Permit] = set()  # attempts that were told to end and have not yet: a probe beside one would be a second
@@ -160,7 +139,6 @@ class Gate:
     def pause(self, why: str = "api") -> None:
         """Start nothing until ``unpause(why)``; what runs goes on."""
         self._step(table.Paused(why), why)
-        self._leave_if_drained()
 
     def unpause(self, why: str = "api") -> None:
         """Take the pause ``why`` away."""
@@ -207,8 +185,8 @@ class Gate:
 
     async def enter(self, ticket: Ticket) -> Permit | None:
         """Wait until an attempt may start. The permit must be given back by ``release``. None: the lane has stopped, see ``refusal``."""
-        waiter = _Waiter(ticket, anyio.Event())
-        bisect.insort(self._waiters, waiter, key=_rank)
+        waiter = Waiter(ticket, anyio.Event())
+        bisect.insort(self._waiters, waiter, key=rank)
         try:
             self._review()
             while True:
@@ -225,10 +203,19 @@ class Gate:
             self._withdraw(waiter)
         return waiter.permit
 
+    def enter_at_once(self, ticket: Ticket) -> Permit | None:
+        """A permit for an attempt that nobody needs, if a slot is free that nobody waits for, and nothing is amiss (H1, H2)."""
+        if self.serial or self._draining or self.state is not State.RUNNING or self._waiters or not self._admits(ticket):
+            return None
+        if not self._memory.take(ticket.memory, self):
+            self._memory.withdraw(self)
+            return None
+        return self._take_slot(ticket)
+
     def promote(self, ticket: Ticket, level: Level) -> None:
         """Let an op go before others from now on (O2)."""
         ticket.level = level
-        self._waiters.sort(key=_rank)
+        self._waiters.sort(key=rank)
 
     def release(self, permit: Permit) -> None:
         """The attempt, or the call that it left behind, is over."""
@@ -289,6 +276,7 @@ class Gate:
         A failure is the lane's if its scope is, if the whole lane is silent, or if the gate is not RUNNING (B1). Several attempts that were
         in flight when the gate closed are one failure of the lane: else a short outage would use up a limited number of attempts at once.
         """
+        self.heed(failure)
         if isinstance(failure.error, Stalled) and self._silent_beside(permit, failure.error.window):
             failure = replace(failure, scope="lane")
         state, probe = self.state, permit is self._probe
@@ -306,6 +294,11 @@ class Gate:
             return Retry(delay=0.0, at_gate=True)
         self._streak.failures += state is State.RUNNING or probe
         return self._decide(permit, failure, streak)
+
+    def heed(self, failure: Failure) -> None:
+        """Note that the far end asks for less, whatever else becomes of ``failure`` (H2)."""
+        if failure.throttle:
+            self.throttled = anyio.current_time()
 
     def _silent_beside(self, permit: Permit, window: float) -> bool:
         """Whether an attempt that stalled for ``window`` seconds did not stall alone: nothing moves in any other that runs, either.
@@ -355,7 +348,7 @@ class Gate:
 
     # Waiting and starting: plain functions, one step each
 
-    async def _wait(self, waiter: _Waiter) -> None:
+    async def _wait(self, waiter: Waiter) -> None:
         """Until something changed, or BACKOFF is over. Any waiting op can tell the time; nobody needs to when none waits."""
         until = self._table.until if self.state is State.BACKOFF else math.inf
         waiter.woken = anyio.Event()
@@ -372,14 +365,14 @@ class Gate:
             return False
         return not self._table.space or permit.ticket.verb in NEEDS_ROOM
 
-    def _put_back(self, waiter: _Waiter, permit: Permit) -> None:
+    def _put_back(self, waiter: Waiter, permit: Permit) -> None:
         """It waits again, unless what its permit frees lets it in at once."""
         waiter.permit = None
-        bisect.insort(self._waiters, waiter, key=_rank)
+        bisect.insort(self._waiters, waiter, key=rank)
         self._lose_probe(permit)
         self.release(permit)
 
-    def _withdraw(self, waiter: _Waiter) -> None:
+    def _withdraw(self, waiter: Waiter) -> None:
         if waiter.permit is not None:
             self._lose_probe(waiter.permit)
             self.release(waiter.permit)
@@ -429,18 +422,22 @@ class Gate:
         running = sum((permit.ticket.level is Level.CONTROL) == control for permit in self._running)
         return table.may_start(self._table, ticket.verb, running=running, limit=EXTRA_CONTROL if control else self.limit)
 
-    def _grant(self, waiter: _Waiter) -> None:
+    def _grant(self, waiter: Waiter) -> None:
         ticket = waiter.ticket
-        taken = {permit.slot for permit in self._running}
-        slot = next(number for number in range(len(taken) + 1) if number not in taken)
-        waiter.permit = Permit(ticket, slot, ticket.memory)
-        self._running.add(waiter.permit)
+        waiter.permit = self._take_slot(ticket)
         self._waiters.remove(waiter)
         self.turns.started(ticket.turn)
         if table.is_probe(self._table, ticket.verb):
             self._probe = waiter.permit
             self._step(table.ProbeStarted())
         waiter.woken.set()
+
+    def _take_slot(self, ticket: Ticket) -> Permit:
+        taken = {permit.slot for permit in self._running}
+        slot = next(number for number in range(len(taken) + 1) if number not in taken)
+        permit = Permit(ticket, slot, ticket.memory)
+        self._running.add(permit)
+        return permit
 
     def refusal(self, ticket: Ticket) -> Exception:
         """What an op raises at a lane that has stopped: its own root cause, or LaneUnavailable from the lane's if it was never tried (B5);
@@ -497,6 +494,7 @@ class Lane:
         self.gate = gate
         self.backlog = backlog  # ops accepted and not done, and the bytes of bodies in memory among them
         self.inline = inline
+        self.patience = Patience()  # with gets
         self.without_parts = False  # it turned out that the backend knows no parts after all (Q2)
 
     @property

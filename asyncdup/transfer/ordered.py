@@ -6,66 +6,27 @@ Classes, not generators: their ops run in the engine's task group, and the ``asy
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
 
-from asyncdup.backends.base import Body, ObjectInfo, SupportsLocalFiles
-from asyncdup.errors import Drained, IntegrityError, in_words
-from asyncdup.events import Blocked, Event, Notice, Unblocked
-from asyncdup.transfer.download import Download
+from asyncdup.backends.base import Body, ObjectInfo
+from asyncdup.errors import Drained, in_words
+from asyncdup.events import Blocked, Unblocked
 from asyncdup.transfer.failure import add_note, sole
-from asyncdup.transfer.in_place import InPlace
+from asyncdup.transfer.fetch import IN_FLIGHT, UNKNOWN, Ahead, Fetch, ReadItem, ReadRequest
 from asyncdup.transfer.lane import Lane
-from asyncdup.transfer.limits import CLEANUP, DiskRefused, Level, Ticket
-from asyncdup.transfer.ops import Call, OnStored, Op, Work
+from asyncdup.transfer.limits import CLEANUP, Level
+from asyncdup.transfer.ops import OnStored, Op, Work
 from asyncdup.transfer.parts import PartJournal
 from asyncdup.transfer.runner import Runner
-from asyncdup.transfer.spool import Spool, SpoolFile
+from asyncdup.transfer.spool import Spool
 
 Out = TypeVar("Out")
-
-FETCHES = 3  # of an object whose bytes are not what was expected (O7)
-IN_FLIGHT = 4 << 20  # bytes: what an attempt that streams to or from a file holds in memory at a time
-UNKNOWN = 32 << 20  # bytes of room for an object of unknown size
-
-
-@dataclass(frozen=True, slots=True)
-class ReadRequest:
-    """An object to be read, and what is known of it. ``digests``: ``hashlib`` name to hex digest; all are checked.
-
-    ``in_place``: the item may be a link to the object itself where that is a local file, so its file must not be written to.
-    """
-
-    name: str
-    size: int | None = None
-    digests: Mapping[str, str] = field(default_factory=dict)
-    in_place: bool = False
-
-
-class ReadItem:
-    """An object that was read and verified. Its file is the consumer's until the next item is asked for."""
-
-    __slots__ = ("_file", "name", "path", "size")
-
-    def __init__(self, name: str, size: int, file: SpoolFile) -> None:
-        self.name = name
-        self.size = size
-        self.path = file.path
-        self._file = file
-
-    def keep(self) -> Path:
-        """The file is the caller's for good: nobody else removes it."""
-        return self._file.keep()
-
-    async def discard(self) -> None:
-        """Remove the file, unless it was kept. Idempotent."""
-        await self._file.discard()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +55,7 @@ class OrderedReader(Generic[Out]):
         window: int | None,
         give: Callable[[Op[ReadItem]], Out],
         job: str = "",
+        hedge: bool = False,
     ) -> None:
         self.closed = False
         self._runner = runner
@@ -103,7 +65,10 @@ class OrderedReader(Generic[Out]):
         self._window = window
         self._give = give
         self._job = job
+        self._hedge = hedge
+        self._ahead = Ahead()
         self._ops: deque[Op[ReadItem]] = deque()  # started and not yet given out, in order
+        self._fetches: deque[Fetch] = deque()  # of these
         self._held: ReadItem | None = None  # in the consumer's hands
         self._given: tuple[int, float] | None = None  # the op whose outcome the consumer works on, and since when
 
@@ -129,9 +94,10 @@ class OrderedReader(Generic[Out]):
             raise StopAsyncIteration
         head = self._ops[0]
         self._promote(head)
-        await head.wait()
+        await self._wait(head)
         await anyio.lowlevel.checkpoint_if_cancelled()  # one that is there already is not given out after a cancel (C5)
         self._ops.popleft()
+        self._fetches.popleft()
         if head.error is None:
             self._held = head.value
         self._given = head.ticket.number, anyio.current_time()
@@ -148,6 +114,7 @@ class OrderedReader(Generic[Out]):
         self._consumed()
         ops = tuple(self._ops)
         self._ops.clear()
+        self._fetches.clear()
         for op in ops:
             op.cancel()
         with anyio.move_on_after(CLEANUP, shield=True):
@@ -179,6 +146,7 @@ class OrderedReader(Generic[Out]):
         while len(self._ops) < window:
             request = next(self._requests, None)
             if request is None:
+                self._ahead.more = False
                 return
             self._ops.append(self._start(ReadRequest(request) if isinstance(request, str) else request))
 
@@ -187,7 +155,9 @@ class OrderedReader(Generic[Out]):
         ticket = self._runner.ticket(
             "get", request.name, level=Level.DATA, memory=min(size, IN_FLIGHT), turn=self._lane.gate.turns.next(self._job)
         )
-        fetch = _Fetch(self._lane, self._spool, request, ticket, self._runner.emit)
+        fetch = Fetch(self._lane, self._spool, request, ticket, self._runner.emit, ahead=self._ahead, hedge=self._hedge)
+        self._ahead.unfinished += 1
+        self._fetches.append(fetch)
         op = self._runner.start(self._lane, ticket, Work(fetch, size=request.size or 0))
         op.observed = True  # its error is raised at its position, or dropped with the iterator
         return op
@@ -196,6 +166,16 @@ class OrderedReader(Generic[Out]):
         """The consumer waits for it: it goes before other data, and past the spool's bound (O2)."""
         self._lane.gate.promote(head.ticket, Level.HEAD)
         self._spool.room.review()
+
+    async def _wait(self, head: Op[ReadItem]) -> None:
+        """Until it is done. While it is late, ask for a second attempt now and then: what must hold for one may come true later (H1)."""
+        race = self._fetches[0].race
+        while race is not None and not head.done:
+            with anyio.move_on_after(max(0.0, race.due() - anyio.current_time())):
+                await head.wait()
+            if not head.done:
+                race.hedge([op.done for op, fetch in zip(self._ops, self._fetches, strict=True) if op is not head and fetch.began])
+        await head.wait()
 
 
 def give_item(op: Op[ReadItem]) -> ReadItem:
@@ -208,55 +188,6 @@ def give_item(op: Op[ReadItem]) -> ReadItem:
 def give_result(op: Op[ReadItem]) -> ReadResult:
     """With ``errors="yield"``."""
     return ReadResult(op.name, None if op.error else op.value, op.error)
-
-
-class _Fetch:
-    """What the op of one position does. Knows nothing of the reader, so that nobody keeps the other alive."""
-
-    def __init__(self, lane: Lane, spool: Spool, request: ReadRequest, ticket: Ticket, emit: Callable[[Event], None]) -> None:
-        self._emit = emit
-        self._lane = lane
-        self._spool = spool
-        self._request = request
-        self._ticket = ticket
-
-    async def __call__(self, call: Call) -> ReadItem:
-        request = self._request
-        file = await self._spool.for_reading(UNKNOWN if request.size is None else request.size, self._ticket)
-        try:
-            download = self._download(file.path)
-            try:
-                size = await self._verified(call, download, file)
-            finally:
-                await download.close()
-        except BaseException:
-            await file.discard()
-            raise
-        return ReadItem(request.name, size, file)
-
-    def _download(self, path: Path) -> Download | InPlace:
-        request, backend = self._request, self._lane.backend
-        if request.in_place and isinstance(backend, SupportsLocalFiles):
-            return InPlace(backend, request.name, path, size=request.size, digests=request.digests)
-        return Download(backend, request.name, path, size=request.size, digests=request.digests)
-
-    async def _verified(self, call: Call, download: Download | InPlace, file: SpoolFile) -> int:
-        for _ in range(FETCHES - 1):
-            try:
-                return await self._fetch(call, download, file)
-            except IntegrityError as error:
-                self._emit(Notice(lane=self._lane.name, op=self._ticket.number, message=f"{error}; fetching it again"))
-                download.restart()
-        return await self._fetch(call, download, file)
-
-    async def _fetch(self, call: Call, download: Download | InPlace, file: SpoolFile) -> int:
-        while True:
-            try:
-                await call(download.attempt)
-                return download.check()
-            except DiskRefused as refused:
-                lack = refused
-            await file.write_again(lack.error, lack.again)  # the slot at the target is given back meanwhile (S2)
 
 
 class Writer:

@@ -1,8 +1,4 @@
-"""A large object in parts: each an attempt of its own, several side by side, one that fails sent again alone (engine rules Q4, I2, X5).
-
-The parts of one object come to the gate one after the other, each when the one before has its slot: so they take whatever slots are free, and
-no more of them wait there than have failed, plus one.
-"""
+"""A large object in parts: each an attempt of its own, several side by side, one that fails sent again alone (engine rules Q4, I2, X5)."""
 
 from __future__ import annotations
 
@@ -24,6 +20,7 @@ from asyncdup.transfer.lane import Lane
 from asyncdup.transfer.limits import CLEANUP, Ticket
 from asyncdup.transfer.ops import Call
 from asyncdup.transfer.retry import Done, call_persistently
+from asyncdup.transfer.side_by_side import side_by_side
 
 T = TypeVar("T")
 
@@ -172,33 +169,21 @@ class PartedPut:
 
     async def _put_all(self, upload: Begun) -> list[Part]:
         done = {part.number: part for part in upload.parts}
-        failures: list[Exception] = []
 
-        async def one(number: int, started: anyio.Event) -> None:
-            try:
-                part = await self._put(upload, number, started)
-                if self._journal is not None:
-                    await self._journal.stored(upload.id, part)
-                done[number] = part
-            except Exception as error:  # noqa: BLE001 - raised below, as it is and not in a group (C2, C4)
-                failures.append(error)
-                tasks.cancel_scope.cancel()
+        async def one(number: int, started: Callable[[], None]) -> None:
+            part = await self._put(upload, number, started)
+            if self._journal is not None:
+                await self._journal.stored(upload.id, part)
+            done[number] = part
 
-        async with anyio.create_task_group() as tasks:
-            for number in range(1, self._number + 1):
-                if number not in done:
-                    started = anyio.Event()
-                    tasks.start_soon(one, number, started)
-                    await started.wait()
-        if failures:
-            raise failures[0]
+        await side_by_side([number for number in range(1, self._number + 1) if number not in done], one)
         return [part for _, part in sorted(done.items())]
 
-    async def _put(self, upload: Begun, number: int, started: anyio.Event) -> Part:
+    async def _put(self, upload: Begun, number: int, started: Callable[[], None]) -> Part:
         body = self._slice(number)
 
         async def txn() -> Part:
-            started.set()
+            started()
             attempt = current_attempt()
             part = await self._backend.put_part(self._name, upload.id, number, MeteredBody(body, attempt))
             attempt.progress(max(0, body.size - attempt.bytes))

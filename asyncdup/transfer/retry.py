@@ -15,8 +15,9 @@ from asyncdup.events import AttemptFinished, AttemptStarted, Blocked, Event, Pro
 from asyncdup.transfer.attempt import Attempt, Interrupted, current_attempt
 from asyncdup.transfer.failure import Failure, add_note, classify, describe, explain, sole
 from asyncdup.transfer.gate import State
-from asyncdup.transfer.lane import Gate, Permit
+from asyncdup.transfer.lane import Gate
 from asyncdup.transfer.limits import Ticket
+from asyncdup.transfer.permits import Permit
 from asyncdup.transfer.policy import GiveUp, Retry, RetryPolicy, Streak
 from asyncdup.units import counted
 
@@ -74,6 +75,19 @@ async def call_persistently(
     return await _Call(txn, policy or gate.policy, gate, ticket, reconcile, emit).run()
 
 
+async def call_once(
+    txn: Callable[[], Awaitable[T]], *, gate: Gate, permit: Permit, emit: Callable[[Event], None] = lambda event: None
+) -> T:
+    """Call ``txn`` one time only, with a permit that is there: for an attempt that nobody needs, such as a hedge.
+
+    However it ends, its permit is given back. Its failure is the caller's to drop: the gate counts it for nothing, but heeds a throttle.
+
+    Raises:
+        Exception: whatever ``txn`` raised, as it is.
+    """
+    return await _Call(txn, gate.policy, gate, permit.ticket, None, emit).once(permit)
+
+
 class _Call(Generic[T]):
     """The state of one call between its attempts."""
 
@@ -115,6 +129,19 @@ class _Call(Generic[T]):
                 if self._gate.leaves(outcome):
                     raise self._noted(self._gate.refusal(self._ticket))
 
+    async def once(self, permit: Permit) -> T:
+        attempt, outcome = await self._try(permit)
+        if isinstance(outcome, Done):
+            self._gate.succeeded(permit)
+        else:
+            self._gate.ended(permit, outcome)
+            if failure := classify(outcome):
+                self._gate.heed(failure)
+        self._leave(permit, attempt, None)
+        if isinstance(outcome, Done):
+            return outcome.value
+        raise outcome
+
     async def _enter(self) -> Permit | None:
         began = anyio.current_time()
         permit = await self._gate.enter(self._ticket)
@@ -128,6 +155,9 @@ class _Call(Generic[T]):
         return permit
 
     async def _attempt(self, permit: Permit) -> Done[T] | Retry | GiveUp | Exception:
+        return self._judge(permit, *await self._try(permit))
+
+    async def _try(self, permit: Permit) -> tuple[Attempt, Done[T] | Exception]:
         """Run once. Raised errors come back as values, so that they are raised outside of any ``except`` block (C3)."""
         self._number += 1
         self._label = next(self._ticket.attempts)
@@ -156,7 +186,7 @@ class _Call(Generic[T]):
             self._finished(attempt, began, None, "ok")
         else:
             self._finished(attempt, began, outcome, "error")
-        return self._judge(permit, attempt, outcome)
+        return attempt, outcome
 
     async def _once(self) -> T:
         await current_attempt().request()
@@ -179,11 +209,14 @@ class _Call(Generic[T]):
             verdict = self._failed(permit, failure)
         else:
             self._gate.ended(permit, outcome)
+        self._leave(permit, attempt, failure)
+        return verdict
+
+    def _leave(self, permit: Permit, attempt: Attempt, failure: Failure | None) -> None:
         if attempt.cut_short:
             self._gate.abandon(permit, failure)
         else:
             self._gate.release(permit)
-        return verdict
 
     def _failed(self, permit: Permit, failure: Failure) -> Retry | GiveUp | Exception:
         self._ambiguous = self._ambiguous or failure.ambiguous

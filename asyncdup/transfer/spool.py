@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 
@@ -19,7 +20,9 @@ from asyncdup.events import Event
 from asyncdup.threads import in_thread
 from asyncdup.transfer.disk import SpoolDisk, mount_point
 from asyncdup.transfer.lane import Gate
-from asyncdup.transfer.limits import CLEANUP, Level, Place, Room, Ticket
+from asyncdup.transfer.limits import CLEANUP, DiskRefused, Level, Place, Room, Ticket
+
+T = TypeVar("T")
 
 
 class Spool:
@@ -94,6 +97,15 @@ class SpoolFile:
         self._spool = spool
         self._place = place
         self.path = path
+
+    async def filled_by(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What ``work`` gives, which writes the file; called again each time that the disk refused a write and took it after all (S11)."""
+        while True:
+            try:
+                return await work()
+            except DiskRefused as refused:
+                lack = refused
+            await self.write_again(lack.error, lack.again)
 
     async def write_again(self, refused: OSError, again: Callable[[], None]) -> None:
         """The disk refused a write: wait until calling ``again`` succeeds (S11). Raises as ``SpoolDisk.repeat``."""

@@ -53,7 +53,7 @@ class Seen(FaultyBackend):
     Attributes:
         dead: the process counts as killed, so that nothing is given up any more.
         begun: uploads that the engine knows of and has not ended.
-        mixed: what was sent as one part with two contents.
+        mixed: what was sent with two contents: a name (I1), a part (I2).
     """
 
     wait_idle = None  # type: ignore[assignment]
@@ -63,7 +63,10 @@ class Seen(FaultyBackend):
         self.dead = False
         self.begun: set[str] = set()
         self.mixed: list[str] = []
-        self._sent: dict[tuple[str, int], str] = {}
+        self._sent: dict[str, str] = {}
+
+    async def put(self, name: str, body: Body) -> ObjectInfo:
+        return await super().put(name, PipedBody(body, partial(self._note, name)))
 
     async def begin_parts(self, name: str, body: Body) -> str:
         upload = await super().begin_parts(name, body)
@@ -71,7 +74,7 @@ class Seen(FaultyBackend):
         return upload
 
     async def put_part(self, name: str, upload: str, number: int, body: Body) -> Part:
-        return await super().put_part(name, upload, number, PipedBody(body, partial(self._note, upload, number)))
+        return await super().put_part(name, upload, number, PipedBody(body, partial(self._note, f"part {number} of {upload}")))
 
     async def abort_parts(self, name: str, upload: str) -> None:
         """Told once is enough: the engine says so if it does not succeed, and ``cleanup`` is for what is left."""
@@ -80,13 +83,13 @@ class Seen(FaultyBackend):
             raise OSError("the process is dead")
         await super().abort_parts(name, upload)
 
-    async def _note(self, upload: str, number: int, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    async def _note(self, what: str, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         digest = hashlib.sha1()
         async for chunk in chunks:
             digest.update(chunk)
             yield chunk
-        if self._sent.setdefault((upload, number), digest.hexdigest()) != digest.hexdigest():
-            self.mixed.append(f"part {number} of {upload}")
+        if self._sent.setdefault(what, digest.hexdigest()) != digest.hexdigest():
+            self.mixed.append(what)
 
 
 class Journal:

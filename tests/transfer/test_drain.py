@@ -8,7 +8,7 @@ import pytest
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.memory import MemoryBackend
 from asyncdup.errors import Drained, exit_code_of
-from asyncdup.events import AttemptStarted, EpisodeClosed, EpisodeOpened
+from asyncdup.events import AttemptStarted, Blocked, EpisodeClosed, EpisodeOpened, Unblocked
 from asyncdup.testing.faults import Delay, Raise, auth_lost, disk_full, lost, refused
 from asyncdup.testing.faulty import FaultyBackend
 from asyncdup.transfer import Engine, Intervention, RetryPolicy, open_engine
@@ -136,6 +136,9 @@ async def test_x3_a_drain_does_not_wait_for_the_end_of_a_pause(far, log, when: s
 
     assert exit_code_of(caught.value) == 60
     assert 10 <= anyio.current_time() < 11 and list(backend.inner.inner.store) == ["a"]
+    assert [event.what for event in log.of(Blocked) if event.what == "gate"] == [
+        event.what for event in log.of(Unblocked) if event.what == "gate"
+    ]
 
 
 async def test_x3_a_pause_of_an_idle_lane_ends_a_drain(far) -> None:

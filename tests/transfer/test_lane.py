@@ -14,8 +14,8 @@ from asyncdup.errors import LaneUnavailable, NotFound, OperatorError, RetryableE
 from asyncdup.transfer import Gate, RetryPolicy, call_persistently, current_attempt
 from asyncdup.transfer.failure import classify
 from asyncdup.transfer.gate import State
-from asyncdup.transfer.lane import Permit
 from asyncdup.transfer.limits import Level, Memory, Ticket
+from asyncdup.transfer.permits import Permit
 from asyncdup.transfer.policy import Streak
 
 
@@ -164,6 +164,19 @@ async def test_b1_failures_of_a_probe_are_the_lanes_and_not_the_ops() -> None:
     await world.run(partial(world.op, "v1"))
 
     assert world.done == ["v1"]
+
+
+async def test_b5_the_lanes_clock_begins_with_the_attempt_that_failed_first() -> None:
+    """Not with the lane, nor with its last success long ago."""
+    world = World(Gate(RetryPolicy(max_elapsed=100), limit=1))
+    world.down = outage(1000, 1060)
+
+    async def late() -> None:
+        await anyio.sleep(1000)
+        await world.op("v1")
+
+    await world.run(late)
+    assert world.done == ["v1"] and len(world.starts) > 2
 
 
 async def test_b5_a_pause_does_not_count_as_elapsed() -> None:

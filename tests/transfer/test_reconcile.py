@@ -12,7 +12,7 @@ from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.memory import MemoryBackend
 from asyncdup.errors import Precondition
 from asyncdup.events import Reconciled
-from asyncdup.testing.faults import Flip, LostAck, Partial, Raise, Truncate
+from asyncdup.testing.faults import Flip, LostAck, Partial, Raise, Truncate, lost
 from asyncdup.testing.faulty import FaultyBackend
 from asyncdup.transfer import RetryPolicy, open_engine
 
@@ -55,12 +55,29 @@ async def test_a_put_whose_answer_was_lost_is_found_by_its_digest(log) -> None:
 
 
 async def test_a_put_without_effect_is_sent_again(log) -> None:
-    from asyncdup.testing.faults import lost
-
     backend = FaultyBackend(MemoryBackend())
     backend.script("put", Raise(lost))
 
     assert await put(backend, log) == [False]
+    assert backend.inner.store["a"].data == DATA
+
+
+async def test_a_weak_checksum_proves_nothing(log) -> None:
+    """The object of before has the same size and, by bad luck, the same CRC: it is not taken for ours."""
+    weak = {"crc32": "0"}
+
+    class Weak(MemoryBackend):
+        async def stat(self, name: str) -> ObjectInfo:
+            return replace(await super().stat(name), digests=weak)
+
+        async def put(self, name: str, body) -> ObjectInfo:
+            return replace(await super().put(name, body), digests=weak)
+
+    backend = FaultyBackend(Weak())
+    await backend.inner.put("a", BytesBody(b"TWELVE BYTES"))
+    backend.script("put", Raise(lost))
+
+    assert await put(backend, log, body=BytesBody(DATA, weak)) == [False]
     assert backend.inner.store["a"].data == DATA
 
 

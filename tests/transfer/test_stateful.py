@@ -1,4 +1,4 @@
-"""Any program, whatever the backends and the operator do (G1-G10, S1-S9, O1-O8, V3, C2-C5, Q4, X5, P11): see ``World`` for what must hold.
+"""Any program, whatever the backends and the operator do (G1-G10, S1-S9, O1-O8, V3, C2-C5, I1, Q4, X5, P11): see ``World`` for what must hold.
 
 ASYNCDUP_EXAMPLES raises the number of programs, ``nox -s torture`` to 20,000.
 """

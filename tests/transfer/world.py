@@ -471,7 +471,7 @@ class World:
 
     def _check_stored(self) -> None:
         """What was told to be stored is there, whole; nothing is there that is not whole."""
-        self.broken += [f"{part} has two contents (I2)" for part in self._in_parts.mixed]
+        self.broken += [f"{what} was sent with two contents (I1, I2)" for what in self._in_parts.mixed]
         for store, stored, deleted in zip(self.stores, self.stored, self.deleted, strict=True):
             objects = {name: found.data for name, found in store.store.items()}
             for name in stored - deleted - set(objects):

@@ -57,7 +57,9 @@ async def test_a_server_that_ignores_ranges_is_read_up_to_what_was_asked_for() -
         return web.Response(body=data)
 
     async with serving(handler) as backend:
+        assert await read(backend) == data and backend.capabilities().ranged_get
         assert await read(backend, 300_000, 1000) == data[300_000:301_000]
+        assert not backend.capabilities().ranged_get, "nobody asks it for ranges side by side again"
         assert await read(backend, len(data) - 5) == data[-5:]
 
 

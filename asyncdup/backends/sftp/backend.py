@@ -27,7 +27,7 @@ from asyncdup.backends.sftp.upload import Upload
 from asyncdup.backends.urls import Location
 from asyncdup.errors import NotFound, OperatorError, RetryableError, UsageError, ungrouped
 
-_CAPABILITIES = Capabilities(atomic_put=True, ranged_get=True, server_move=True)
+_CAPABILITIES = Capabilities(atomic_put=True, ranged_get=True, stripes=True, server_move=True)
 
 
 def from_url(location: Location, options: BackendOptions) -> SftpBackend:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -50,6 +51,7 @@ class WebdavBackend:
     def __init__(self, location: Location, options: BackendOptions) -> None:
         self._place = location.description
         self._server = Server(location, options)
+        self._has_ranges = True  # until the server is seen to ignore them
         self._has_folder = False
         self._making_folder = anyio.Lock()
 
@@ -63,7 +65,7 @@ class WebdavBackend:
 
     def capabilities(self) -> Capabilities:
         """``atomic_put``: a server may remove what a MOVE replaces first (I3), but a name never shows half of an object."""
-        return _CAPABILITIES
+        return _CAPABILITIES if self._has_ranges else replace(_CAPABILITIES, ranged_get=False)
 
     def supports_concurrency(self) -> bool:
         """Always."""
@@ -96,6 +98,8 @@ class WebdavBackend:
                 return
             if response.status not in (200, 206):
                 raise self._server.refused(await whole(response, action), action)
+            if response.status == 200 and (start or length is not None):
+                self._has_ranges = False
             async with aclosing(read_range(response, start, length, action)) as chunks:
                 yield chunks
 
