@@ -102,7 +102,7 @@ async def test_only_the_volumes_of_a_path_are_fetched(stage: Stage) -> None:
 
     result = await asyncdup.restore(stage.url, stage.folder / "one", stage.options(), path="file03")
 
-    assert 1 <= len(result.volumes) <= 2
+    assert 1 <= len(result.volumes) <= 3  # the path is where a volume ends, and the next could be wrong about its beginning (P3)
     assert (stage.folder / "one").read_bytes() == (stage.source / "file03").read_bytes()
 
 

@@ -81,7 +81,10 @@ def cold(stage: Stage, name: str) -> dict[str, Path]:
 async def test_a_command_that_reads_lists_once_and_fetches_side_by_side(chain: Far) -> None:
     """With an empty cache. No object comes twice."""
     stage, url, manifests, signatures = chain.stage, chain.stage.url, waves(SETS), waves(SETS)
-    volumes, of_one_file = waves(chain.volumes), waves(SETS)
+    volumes, of_one_file = (
+        waves(chain.volumes),
+        waves(3 * SETS),
+    )  # with the volumes on either side, so that one wrong bound hides nothing (P3)
     several = [b"file%d" % number for number in range(FILES)]
     expected: dict[str, tuple[Callable[[], Awaitable[object]], int]] = {
         "collection-status": (lambda: stage.status(**cold(stage, "1")), 1),

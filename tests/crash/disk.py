@@ -19,6 +19,7 @@ import re
 import shutil
 import stat
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -70,13 +71,21 @@ class State:
             for name, kept in content.items():
                 data = kept.data
                 if tempdir is not None and name.startswith("asyncdup-journal-"):
-                    data = data.replace(*(f'"{path}/asyncdup-run-'.encode() for path in tempdir))
+                    data = b"".join(_moved(line, *tempdir) for line in data.splitlines(keepends=True))
                 (folder / name).write_bytes(data)
         for name, kept in self.spool.items() if tempdir is not None else ():
             path = tempdir[1] / name
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.write_bytes(kept.data)
             (path.parents[1] / "archive-folder").write_bytes(os.fsencode(folders[-1]))
+
+
+def _moved(line: bytes, old: Path, new: Path) -> bytes:
+    """A line of a journal that speaks of another temporary folder; one that was torn stays so."""
+    text, _, checksum = line.rpartition(b" ")
+    is_whole = checksum == b"%08x\n" % zlib.crc32(text)
+    text = (text if is_whole else line).replace(*(f'"{path}/asyncdup-run-'.encode() for path in (old, new)))
+    return b"%b %08x\n" % (text, zlib.crc32(text)) if is_whole else text
 
 
 class Disk:
