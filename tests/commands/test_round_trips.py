@@ -91,7 +91,7 @@ async def test_a_command_that_reads_lists_once_and_fetches_side_by_side(chain: F
         "list-current-files": (lambda: stage.files(**cold(stage, "2")), 1 + signatures),
         "restore": (lambda: stage.restore(**cold(stage, "3")), 1 + manifests + volumes),
         "restore of a file": (lambda: stage.restore("one", path=b"file1", **cold(stage, "4")), 1 + manifests + of_one_file),
-        "restore of several": (lambda: stage.restore("some", path=several, **cold(stage, "5")), 1 + manifests + waves(SETS * FILES)),
+        "restore of several": (lambda: stage.restore("some", path=several, **cold(stage, "5")), 1 + manifests + waves(3 * SETS * FILES)),
         "verify": (lambda: stage.verify(**cold(stage, "6")), 1 + manifests + volumes),
         "cat": (lambda: cat(url, "file1", stage.options(**cold(stage, "7")), write=lambda data: None), 1 + manifests + of_one_file),
         "check": (lambda: check(url, stage.options(**cold(stage, "8"))), 1 + manifests),
