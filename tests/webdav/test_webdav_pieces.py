@@ -47,6 +47,7 @@ def test_any_cut_of_an_answer_gives_the_same_entries(cuts: list[int]) -> None:
         b'<!DOCTYPE x SYSTEM "file:///etc/passwd"><x/>',
         b"<a>" * 1000,
         b'<d:multistatus xmlns:d="DAV:"><d:response><d:href>' + b"x" * 100_000,
+        b'<d:multistatus xmlns:d="DAV:"><d:response><d:href>/b/<d:x/>c</d:href></d:response></d:multistatus>',
         b"<html><br></html>",
         b"\0",
     ],

@@ -18,6 +18,7 @@ _LONGEST = 64 << 10  # characters of one text; an href is the longest
 
 _RESPONSE, _HREF, _PROPSTAT, _STATUS = "DAV: response", "DAV: href", "DAV: propstat", "DAV: status"
 _LENGTH, _MODIFIED, _COLLECTION = "DAV: getcontentlength", "DAV: getlastmodified", "DAV: collection"
+_TEXTS = (_HREF, _STATUS, _LENGTH, _MODIFIED)  # hold nothing else: of a text in pieces only the last would count
 
 
 @dataclass(slots=True)
@@ -70,6 +71,8 @@ class MultiStatus:
         raise self._error("it has a document type")
 
     def _start(self, tag: str, _: object) -> None:
+        if self._open and self._open[-1] in _TEXTS:
+            raise self._error("an element inside a text")
         self._open.append(tag)
         if len(self._open) > _DEEPEST:
             raise self._error(f"more than {_DEEPEST} elements inside each other")
