@@ -30,11 +30,11 @@ from asyncdup.formats.names import ParsedName, parse_name, parse_names
 from asyncdup.threads import in_thread
 from asyncdup.transfer import Engine, Intervention, Lane, open_engine
 from asyncdup.transfer.adaptive import MOST
+from asyncdup.transfer.engine import SPARE
 from asyncdup.transfer.suspend import slept
 from asyncdup.units import format_size
 
 DEFAULT_CONCURRENCY = 4
-SPARE_VOLUMES = 2  # the spool holds n + 2 volumes: n in flight, one sealed, one being made (engine rule S4)
 NO_TEMP_SPACE = 34  # duplicity's exit code
 
 
@@ -219,7 +219,7 @@ def _most(options: Options, tempdir: Path) -> int:
     """As many transfers as ``auto`` may come to: more volumes than the temporary folder has room for would fill it (S4)."""
     if options.spool is not None or options.dry_run:
         return MOST
-    return max(1, min(MOST, shutil.disk_usage(tempdir).free // options.volume_size - SPARE_VOLUMES))
+    return max(1, min(MOST, shutil.disk_usage(tempdir).free // options.volume_size - SPARE))
 
 
 def _fit_to_disk(concurrency: int, options: Options, tempdir: Path, hub: EventHub) -> int:
@@ -227,7 +227,7 @@ def _fit_to_disk(concurrency: int, options: Options, tempdir: Path, hub: EventHu
     if options.spool is not None or options.dry_run:
         return concurrency
     free = shutil.disk_usage(tempdir).free
-    fits = free // options.volume_size - SPARE_VOLUMES
+    fits = free // options.volume_size - SPARE
     if fits >= concurrency:
         return concurrency
     if fits < 0:

@@ -93,15 +93,10 @@ class Answer:
 
 
 class Session(asyncssh.SSHClientSession[bytes]):
-    """The client's end. ``extensions``: name and data of each that the server has told of.
-
-    Attributes:
-        received: bytes of answers so far.
-    """
+    """The client's end. ``extensions``: name and data of each that the server has told of."""
 
     def __init__(self) -> None:
         self.extensions: dict[bytes, bytes] = {}
-        self.received = 0
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._splitter = wire.Splitter()
         self._answers: dict[int, Answer] = {}
@@ -154,7 +149,6 @@ class Session(asyncssh.SSHClientSession[bytes]):
         """Answers, in pieces."""
         if datatype is not None:  # what the server writes for people
             return
-        self.received += len(data)
         try:
             for kind, body in self._splitter.feed(data):
                 self._receive(kind, body)
