@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -165,16 +165,16 @@ class Session:
         )
 
     def _watch(self, process: subprocess.Popen[bytes], cell: Cell) -> tuple[list[tuple[float, int]], float]:
-        seen, late = [], 0.0
-        while True:
+        """Until the process has ended, and once after: the last sample has everything."""
+        seen, late, ended = [], 0.0, False
+        while not ended:
+            ended = process.poll() is not None
             now = self.lab.statistics()
             late = max(late, now.up.late, now.down.late)
             seen.append((time.monotonic(), now.up.delivered if cell.is_up else now.down.delivered))
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(LOOK_EVERY)
-                return seen, late
-            except subprocess.TimeoutExpired:
-                continue
+        return seen, late
 
     def _wrong(self, contender: Contender, site: Site) -> str:
         """What is wrong with what arrived; empty: nothing."""

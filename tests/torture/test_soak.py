@@ -27,6 +27,7 @@ MINUTES = float(os.environ.get("ASYNCDUP_SOAK", "0"))
 WARM_UP, CYCLES = 10, 40
 WINDOW = 10  # cycles, the least of which counts: what a cycle takes for a moment says nothing
 GROWTH = 1.02  # of memory, from the first window to the last
+POOLS = 8  # threads more than in the first window: a pool keeps as many as were ever busy at once; one that a cycle loses is 30 at the end
 
 pytestmark = [pytest.mark.slow, pytest.mark.realtime, pytest.mark.timeout(120 + 120 * MINUTES)]
 
@@ -97,8 +98,8 @@ def test_nothing_grows_and_nothing_is_left(folders: Callable[[], Path]) -> None:
 
     for kind, before in enumerate(_least(first)):
         assert _least(last)[kind] <= before * GROWTH, f"{('blocks', 'objects', 'resident bytes')[kind]} after {soak.cycles} cycles"
-    for name in ("descriptors", "threads", "tasks", "temporary"):
-        assert max(getattr(each, name) for each in last) <= max(getattr(each, name) for each in first), name
+    for name, more in (("descriptors", 0), ("threads", POOLS), ("tasks", 0), ("temporary", 0)):
+        assert max(getattr(each, name) for each in last) <= max(getattr(each, name) for each in first) + more, name
     assert (last[-1].tasks, last[-1].temporary) == (1, 0)
 
 
