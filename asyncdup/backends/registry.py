@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 from collections.abc import Callable
@@ -22,7 +21,7 @@ _FACTORIES: dict[str, Factory | str] = {
     "memory": "asyncdup.backends.memory:from_url",
     **dict.fromkeys(
         ("sftp", "scp", "ssh", "paramiko+sftp", "paramiko+scp", "pexpect+sftp", "pexpect+scp", "lftp+sftp"),
-        "asyncdup.backends.sftp.backend:from_url",
+        "asyncdup.backends.sftp.opening:from_url",
     ),
     **dict.fromkeys(("s3", "boto3+s3"), "asyncdup.backends.s3.backend:from_url"),
     **dict.fromkeys(("webdav", "webdavs", "http", "https"), "asyncdup.backends.webdav.backend:from_url"),
@@ -75,6 +74,8 @@ def known_schemes() -> tuple[str, ...]:
 
 
 def _known_schemes(scheme: str) -> str:
+    import difflib  # 10 ms of each start, for an error
+
     near = difflib.get_close_matches(scheme, known_schemes(), n=1)
     return (f"did you mean {near[0]}://? " if near else "") + f"known: {', '.join(known_schemes())}, and those of an installed duplicity"
 

@@ -298,6 +298,20 @@ async def test_a_wrong_clock_is_told_and_corrected_once() -> None:
     assert len(told) == 1 and "3600 s behind" in told[0]
 
 
+@pytest.mark.parametrize(("unchecked", "url", "told"), [(True, "https", 1), (False, "https", 0), (True, "http", 0)])
+async def test_an_unchecked_certificate_is_said(unchecked: bool, url: str, told: int) -> None:
+    """P14."""
+    said: list[str] = []
+    nobody = Server(always(Answer()))
+    nobody.url = f"{url}://127.0.0.1:1"
+
+    async with opened(nobody, notify=said.append, ssl_no_check_certificate=unchecked) as backend:
+        with pytest.raises(RetryableError):
+            await backend.delete("a")
+
+    assert [text for text in said if "not checked" in text] == said and len(said) == told
+
+
 async def test_a_clock_that_stays_wrong_is_for_the_operator() -> None:
     answer = fault(403, "RequestTimeTooSkewed", Date=formatdate(NOW + 3600, usegmt=True))
 

@@ -291,6 +291,53 @@ async def test_a_server_without_sftp_needs_an_operator(serve: Any) -> None:
     assert "SFTP" in str(error.hint)
 
 
+async def test_a_shell_that_greets_needs_an_operator(make_sshd: Any) -> None:
+    error = await refused(make_sshd("ForceCommand echo Welcome to this machine").backend())
+
+    assert "cannot start SFTP" in str(error)
+    assert "login shell" in str(error.hint)
+
+
+async def test_a_session_that_ends_before_it_has_begun_concerns_the_lane(make_sshd: Any) -> None:
+    with pytest.raises(RetryableError) as caught:
+        await log_in(make_sshd("ForceCommand true").backend())
+
+    assert (caught.value.scope, caught.value.ambiguous) == ("lane", False)
+    assert "cannot start SFTP" in str(caught.value)
+
+
+async def test_logins_go_over_the_connections_that_were_begun_early(sshd: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is dialled after them goes its own way."""
+    early = []
+    connect = asyncssh.connect
+
+    async def noting(*args: Any, **kwargs: Any) -> Any:
+        early.append(kwargs["sock"] is not None)
+        return await connect(*args, **kwargs)
+
+    monkeypatch.setattr(asyncssh, "connect", noting)
+    backend = sshd.backend(concurrency=3)
+    async with anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(backend.put, f"x{number}", BytesBody(b"x"))
+    backend.drop_connections()
+    await backend.put("y", BytesBody(b"y"))
+    await backend.aclose()
+
+    assert early == [True, True, True, False]
+
+
+async def test_connections_that_were_begun_early_and_broke_are_not_told(sshd: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*args: Any, **kwargs: Any) -> Any:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", nothing)
+        backend = sshd.backend()
+        assert await backend._early.take() is None
+    await log_in(backend)
+
+
 async def test_a_host_that_has_no_address_is_a_failure_of_the_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     async def none(*args: Any, **kwargs: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

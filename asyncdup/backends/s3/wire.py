@@ -149,7 +149,10 @@ class Wire:
                 if self._session is None:
                     await self.access.prepare()
                     options = self.access.options
-                    tls = await in_thread(options.tls) if self.access.target.scheme == "https" else True
+                    is_tls = self.access.target.scheme == "https"
+                    if is_tls and not options.check_certificate:
+                        self._notify("the server's certificate is not checked, so anybody may be the server")
+                    tls = await in_thread(options.tls) if is_tls else True
                     connector = aiohttp.TCPConnector(
                         limit=self._limit, ssl=tls, keepalive_timeout=_IDLE, ttl_dns_cache=300, socket_factory=self._sockets
                     )

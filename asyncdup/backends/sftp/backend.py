@@ -20,35 +20,27 @@ from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.sftp.connection import Connection, dial
 from asyncdup.backends.sftp.dealer import Dealer, Handles
 from asyncdup.backends.sftp.download import Download
+from asyncdup.backends.sftp.early import EarlyDial
+from asyncdup.backends.sftp.login import Login, quiet_asyncssh
 from asyncdup.backends.sftp.packets import Attributes
-from asyncdup.backends.sftp.ssh_options import Login, parse_ssh_options, quiet_asyncssh
+from asyncdup.backends.sftp.ssh_options import SshOptions
 from asyncdup.backends.sftp.ssh_pool import Pool, connections_for
 from asyncdup.backends.sftp.upload import Upload
 from asyncdup.backends.urls import Location
-from asyncdup.errors import NotFound, OperatorError, RetryableError, UsageError, ungrouped
+from asyncdup.errors import NotFound, OperatorError, RetryableError, ungrouped
 
 _CAPABILITIES = Capabilities(atomic_put=True, ranged_get=True, stripes=True, server_move=True)
-
-
-def from_url(location: Location, options: BackendOptions) -> SftpBackend:
-    """The factory for the registry. Connects at the first call.
-
-    Raises:
-        UsageError: no host, or ``--ssh-options`` makes no sense.
-    """
-    if not location.host:
-        raise UsageError(f"{location.description} names no host", hint="write sftp://[user@]host[:port]/folder")
-    quiet_asyncssh()
-    return SftpBackend(location, options)
 
 
 class SftpBackend:
     """The folder ``location.path`` on ``location.host``; relative paths begin at the login folder. Calls may run concurrently."""
 
-    def __init__(self, location: Location, options: BackendOptions) -> None:
+    def __init__(self, location: Location, options: BackendOptions, ssh: SshOptions, early: EarlyDial | None = None) -> None:
+        quiet_asyncssh()
         self._place = location.description
         self._folder = location.path.encode("utf-8", "surrogateescape")
-        login = Login(location, options, parse_ssh_options(options.ssh_options))
+        self._early = early
+        login = Login(location, options, ssh, early)
         limit, window = connections_for(options.concurrency)
 
         async def connect() -> Connection:
@@ -154,11 +146,17 @@ class SftpBackend:
 
     def drop_connections(self) -> None:
         """As the protocol says."""
+        self._leave_early()
         self.pool.drop()
 
     async def aclose(self) -> None:
         """Close all connections."""
+        self._leave_early()
         await self.pool.aclose()
+
+    def _leave_early(self) -> None:
+        if self._early is not None:
+            self._early.close()
 
     def _path(self, name: str) -> bytes:
         encoded = check_name(name).encode("utf-8", "surrogateescape")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
@@ -13,11 +14,11 @@ import asyncssh
 from asyncdup.backends.base import LinkSigns
 from asyncdup.backends.sftp import packets as wire
 from asyncdup.backends.sftp.depth import Depth
+from asyncdup.backends.sftp.login import Login
 from asyncdup.backends.sftp.packets import Attributes
 from asyncdup.backends.sftp.session import RECEIVE_WINDOW, Answer, Session
 from asyncdup.backends.sftp.ssh_errors import LOST, TRANSPORT, translate
-from asyncdup.backends.sftp.ssh_options import Login
-from asyncdup.backends.sftp.ssh_socket import tune
+from asyncdup.backends.sftp.ssh_socket import acknowledge_at_once, tune
 from asyncdup.backends.tcp import read_signs
 from asyncdup.errors import BackendError, NotFound, PermanentError, RetryableError
 
@@ -64,18 +65,14 @@ class Connection:
         version = str(ssh.get_extra_info("server_version", ""))
         # OpenSSH takes 256 KiB a packet, whether it tells or not, but before 8.5, when it did not, it gives at most 64 KiB; asyncssh more.
         self.one_file_system = "OpenSSH" in version or "AsyncSSH" in version
-        told = b"limits@openssh.com" in sftp.extensions
-        self.block = (_BLOCK if told else _OLD_OPENSSH) if self.one_file_system else _UNTOLD
+        self.block = _OLD_OPENSSH if self.one_file_system else _UNTOLD
         self.on_room: Callable[[], None] = _nothing
         self.ssh = ssh
         self._gone = False
         self._sftp = sftp
         self._listing_ahead = _LISTING_AHEAD if "OpenSSH" in version else 1
-        self._posix_rename = b"posix-rename@openssh.com" in sftp.extensions
-        self._fsync = b"fsync@openssh.com" in sftp.extensions
-        self._statvfs = b"statvfs@openssh.com" in sftp.extensions
-        if told:
-            self._sftp.send(wire.EXTENDED, wire.text(b"limits@openssh.com"), then=self._limited)
+        self._posix_rename = True
+        sftp.version.when_arrived(self._greeted)
 
     @property
     def lost(self) -> bool:
@@ -149,7 +146,7 @@ class Connection:
 
     def ask_sync(self, file: File) -> Answer | None:
         """Ask to make what was written durable, where the server offers it (P6). To be given to ``succeeded``."""
-        if not self._fsync:
+        if b"fsync@openssh.com" not in self._sftp.extensions:
             return None
         with self._translated("cannot fsync"):
             return self._sftp.send(wire.EXTENDED, wire.text(b"fsync@openssh.com"), wire.text(file.handle))
@@ -226,7 +223,8 @@ class Connection:
         """Give ``source`` the name ``target``, replacing it: in one step where the server has ``posix-rename@openssh.com``, else in two (I3)."""
         names = wire.text(source), wire.text(target)
         with self._translated(f"cannot rename {_shown(source)} to {_shown(target)}"):
-            if self._posix_rename:
+            await self._sftp.version.wait()
+            if self._posix_rename and b"posix-rename@openssh.com" in self._sftp.extensions:
                 try:
                     return await self._ok(wire.EXTENDED, wire.text(b"posix-rename@openssh.com"), *names)
                 except asyncssh.SFTPOpUnsupported:
@@ -241,7 +239,7 @@ class Connection:
 
     async def has_free_space(self, path: bytes) -> bool:
         """False only if the server says that the file system of ``path`` has no free block or inode left (it says just "Failure" on writes)."""
-        if not self._statvfs:
+        if b"statvfs@openssh.com" not in self._sftp.extensions:
             return True
         try:
             with self._translated("cannot ask for room"):
@@ -284,6 +282,12 @@ class Connection:
         with contextlib.suppress(asyncssh.SFTPConnectionLost):
             self._sftp.send(wire.CLOSE, wire.text(handle))
 
+    def _greeted(self, answer: Answer) -> None:
+        if answer.error is None and b"limits@openssh.com" in self._sftp.extensions:
+            self.block = _BLOCK if self.one_file_system else _UNTOLD
+            with contextlib.suppress(asyncssh.SFTPConnectionLost):
+                self._sftp.send(wire.EXTENDED, wire.text(b"limits@openssh.com"), then=self._limited)
+
     def _limited(self, answer: Answer) -> None:
         with contextlib.suppress(wire.Malformed, *TRANSPORT):
             read, write = answer.expect(wire.EXTENDED_REPLY).limits()
@@ -321,6 +325,8 @@ class Connection:
         except TRANSPORT as error:
             if isinstance(error, LOST):
                 self._gone = True
+            if self._gone and not self._sftp.version.kind:
+                raise translate(error, f"cannot start SFTP at {self.place}", scope="lane") from error
             raise translate(error, f"{doing} at {self.place}") from error
 
 
@@ -339,8 +345,9 @@ async def dial(login: Login, *, place: str, window: int) -> Connection:
         tune(ssh.get_extra_info("socket"), login.options.timeout, congestion=login.options.settings.get("tcp_congestion"))
         with anyio.fail_after(login.options.timeout):
             sftp = Session()
+            # Behind the request for the channel: sshd has other things to say first, and its answer would wait until they are acknowledged.
+            asyncio.get_running_loop().call_soon(acknowledge_at_once, ssh.get_extra_info("socket"))
             await ssh.create_session(lambda: sftp, subsystem="sftp", encoding=None, window=RECEIVE_WINDOW)
-            await sftp.ready()
     except BaseException as error:
         # A refusal leaves the connection open; else it broke at this moment, which says nothing about SFTP.
         hint = _NO_SFTP if isinstance(error, asyncssh.ChannelOpenError) and not ssh.is_closed() else None

@@ -73,7 +73,7 @@ class Answer:
     async def wait(self) -> Answer:
         """Itself, when it has arrived; an error is not raised here."""
         if not self.kind and self.error is None:
-            self._arrived = anyio.Event()
+            self._arrived = self._arrived or anyio.Event()
             await self._arrived.wait()
         return self
 
@@ -93,29 +93,21 @@ class Answer:
 
 
 class Session(asyncssh.SSHClientSession[bytes]):
-    """The client's end. ``extensions``: name and data of each that the server has told of."""
+    """The client's end. Requests may be sent before the server has answered the first packet, and are answered a round trip earlier.
+
+    Attributes:
+        version: the answer to the first packet.
+        extensions: name and data of each that the server has told of with it.
+    """
 
     def __init__(self) -> None:
+        self.version = Answer(None)
         self.extensions: dict[bytes, bytes] = {}
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._splitter = wire.Splitter()
         self._answers: dict[int, Answer] = {}
         self._number = 0
-        self._version = Answer(None)
         self._ended: Exception | None = None
-
-    async def ready(self) -> None:
-        """Return when the server has answered the first packet. Raises asyncssh's errors."""
-        answer = await self._version.wait()
-        try:
-            fields = answer.expect(wire.VERSION)
-            if fields.number() != 3:
-                raise wire.Malformed("a version that was not asked for")
-            while fields.more:
-                name = fields.text()
-                self.extensions[name] = fields.text()
-        except wire.Malformed as error:
-            raise asyncssh.SFTPBadMessage(str(error)) from error
 
     def send(self, kind: int, *parts: bytes, then: Then | None = None) -> Answer:
         """Send a request now. ``then`` is called, not from within this call, when the answer is there; it must not raise.
@@ -174,14 +166,22 @@ class Session(asyncssh.SSHClientSession[bytes]):
                 self._end(error)
 
     def _receive(self, kind: int, body: bytes) -> None:
-        if kind == wire.VERSION:
-            self._version._arrive(kind, body, None)
-            return
         fields = wire.Fields(body)
+        if kind == wire.VERSION and not self.version.kind:
+            self._learn(fields)
+            self.version._arrive(kind, body, None)
+            return
         answer = self._answers.pop(fields.number(), None)
         if answer is None:
             raise wire.Malformed("an answer that nobody asked for")
         answer._arrive(kind, body[4:], _status_error(fields) if kind == wire.STATUS else None)
+
+    def _learn(self, fields: wire.Fields) -> None:
+        if fields.number() != 3:
+            raise wire.Malformed("a version that was not asked for")
+        while fields.more:
+            name = fields.text()
+            self.extensions[name] = fields.text()
 
     def _end(self, error: Exception) -> None:
         if self._ended is not None:
@@ -189,7 +189,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
         self._ended = error
         lost = error if isinstance(error, asyncssh.Error) else asyncssh.SFTPConnectionLost(str(error))
         answers, self._answers = list(self._answers.values()), {}
-        for answer in (self._version, *answers):
+        for answer in (self.version, *answers):
             if not answer.kind:
                 answer._arrive(0, b"", lost)
 

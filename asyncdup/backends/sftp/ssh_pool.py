@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import anyio
 
 from asyncdup.backends.base import LinkSigns
-from asyncdup.backends.sftp.connection import Connection
 from asyncdup.backends.sftp.growth import Growth
 from asyncdup.errors import BackendError, OperatorError, PermanentError, RetryableError
+
+if TYPE_CHECKING:
+    from asyncdup.backends.sftp.connection import Connection  # loads ssh
 
 MAX_CONNECTIONS = 8  # a greedy pool takes its share from other traffic (performance, section 10.2)
 _MOST_GROWN = 4  # times as many, where packets are lost

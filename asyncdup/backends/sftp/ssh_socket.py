@@ -22,6 +22,15 @@ def tune(sock: Any, timeout: float, *, congestion: str | None = None) -> None:
         sock
     )  # else the packets of a round trip leave in bursts, which the queue of a far link drops (16 x 8 MiB, 200 ms: 10.8 s, not 10.2)
     set_options(sock, against_silence(timeout))
-    # sshd holds the next small packet back until the last is acknowledged: 40 ms at each step of a login
-    set_options(sock, {"TCP_QUICKACK": 1, "TCP_NOTSENT_LOWAT": _NOTSENT_LOWAT})
+    set_options(sock, {"TCP_NOTSENT_LOWAT": _NOTSENT_LOWAT})
     set_congestion(sock, congestion)
+
+
+def acknowledge_at_once(sock: Any) -> None:
+    """Until the next is sent: sshd holds a small packet back until the last one is acknowledged, for which the kernel takes 40 ms.
+
+    Args:
+        sock: as of ``tune``.
+    """
+    if sock is not None:
+        set_options(sock, {"TCP_QUICKACK": 1})
