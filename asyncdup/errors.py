@@ -13,6 +13,9 @@ from typing import Literal
 
 Scope = Literal["op", "lane"]
 
+NO_SPACE = 53  # exit code
+GAVE_UP = ": gave up after "  # in the note of a root cause (C7), between what was undertaken and how often
+
 _DIALLED = re.compile(r"\[Errno (\d+)\] Connect call failed")  # asyncio's words, for each address that it tried
 _SILENT: dict[type[BaseException], str] = {
     TimeoutError: "no answer in time",
@@ -144,7 +147,7 @@ class OperatorError(RetryableError):
         super().__init__(message, scope=scope, hint=hint)
         self.space = space
         if space:
-            self.exit_code = 53
+            self.exit_code = NO_SPACE
 
 
 class PermanentError(BackendError):
@@ -206,6 +209,20 @@ def _dialled(error: OSError) -> list[int]:
     return codes
 
 
+def headline(error: BaseException) -> str:
+    """One line for a person who knows nothing yet: what could not be done and where, and why. A defect comes with the name of its class."""
+    is_foreseen = isinstance(error, (AsyncdupError, OSError)) or is_root_cause(error)
+    said = in_words(error) if is_foreseen else f"{type(error).__name__}: {error}"
+    return f"cannot {undertaken}: {said}" if (undertaken := undertaking(error)) else said
+
+
+def undertaking(error: BaseException) -> str:
+    """What the engine gave up, and where: ``list on sftp://nas/docs``; empty if that is not known, or ``error`` itself says where."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    found = next((note.partition(GAVE_UP)[0] for note in notes if GAVE_UP in note), "")
+    return "" if found.rpartition(" on ")[2] in in_words(error) else found
+
+
 def is_root_cause(error: BaseException) -> bool:
     """Whether the engine gave up on ``error``: it says so in a note (C7). Any other exception of a foreign class is a defect of ours."""
     return bool(getattr(error, "__notes__", None))
@@ -220,7 +237,7 @@ def exit_code_of(error: BaseException) -> int:
     if isinstance(error, PermissionError):
         return 51
     if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
-        return 53
+        return NO_SPACE
     return 50 if isinstance(error, (OSError, EOFError)) or is_root_cause(error) else 30
 
 

@@ -88,6 +88,9 @@ def start_in_thread(fn: Callable[..., T], *args: Any) -> asyncio.Future[T]:
     """Begin ``fn(*args)`` in a worker thread while the caller goes on; no task is needed to carry it.
 
     The caller owns the future: it awaits ``thread_result``, and before it lets go of anything that the call uses, ``settled``.
+
+    Raises:
+        RuntimeError: "can't start new thread": there is a limit of memory or of threads. The call is not made.
     """
     loop = asyncio.get_running_loop()
     pool: ThreadPoolExecutor | None = getattr(loop, _POOL_NAME, None)
@@ -97,7 +100,12 @@ def start_in_thread(fn: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         setattr(loop, _END_NAME, end := _at_end_of_loop(pool))
         with suppress(StopIteration):
             end.asend(None).send(None)
-    return loop.run_in_executor(pool, _with_home, current_token(), fn, args)
+    dropped = threading.Event()
+    try:
+        return loop.run_in_executor(pool, _with_home, current_token(), dropped, fn, args)
+    except RuntimeError:
+        dropped.set()  # it is queued all the same, and would be made by the next free thread, with nobody to wait for it
+        raise
 
 
 async def _at_end_of_loop(pool: ThreadPoolExecutor) -> AsyncGenerator[None, None]:
@@ -108,7 +116,9 @@ async def _at_end_of_loop(pool: ThreadPoolExecutor) -> AsyncGenerator[None, None
         pool.shutdown(wait=False)
 
 
-def _with_home(token: EventLoopToken, fn: Callable[..., T], args: tuple[Any, ...]) -> T:
+def _with_home(token: EventLoopToken, dropped: threading.Event, fn: Callable[..., T], args: tuple[Any, ...]) -> T:
+    if dropped.is_set():
+        raise RuntimeError("dropped")  # nobody hears it
     _home.token = token
     try:
         return fn(*args)

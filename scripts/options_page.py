@@ -30,7 +30,7 @@ print(json.dumps({
 # What is not quite as in stock. Everything else that is served is the same.
 _COMMANDS = {
     "verify": "always compares the data; stock compares nothing without `--compare-data`. Rules hold for both sides; stock takes what they exclude for missing",
-    "restore": "exit code 30 if any entry is not restored as archived; a time before the first backup is an error, stock gives the first full",
+    "restore": "exit code 30, on a full disk 53, if any entry is not restored as archived; a time before the first backup is an error, stock gives the first full",
     "collection-status": "other words for people; the same records for programs (`--log-fd`)",
     "cleanup": "an unfinished backup that can be gone on with stays",
     "remove-older-than": "other words; the same files",

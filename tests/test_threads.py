@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
+from unittest import mock
 
 import anyio
 import pytest
@@ -162,3 +163,17 @@ def test_no_thread_outlives_its_loop() -> None:
     for thread in [thread for thread in threading.enumerate() if thread.name.startswith("asyncdup")]:
         thread.join(10)
     assert threading.active_count() <= before
+
+
+async def test_a_call_that_no_thread_could_be_started_for_is_never_made() -> None:
+    """The pool has it in its queue all the same, and a thread that is free later would take it."""
+    first, made = Work(), threading.Event()
+    busy = start_in_thread(first)
+    await begun(first)
+
+    with mock.patch("threading.Thread.start", side_effect=RuntimeError("none")), pytest.raises(RuntimeError):
+        start_in_thread(made.set)
+    first.go.set()
+
+    assert await thread_result(busy) == "result"
+    assert await thread_result(start_in_thread(made.is_set)) is False

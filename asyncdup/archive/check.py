@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ from asyncdup.archive.assemble import Needed
 from asyncdup.archive.chains import TEMPORARY, BackupSet, Collection
 from asyncdup.archive.lock import lock_names
 from asyncdup.backends.base import ObjectInfo
-from asyncdup.formats.manifest import Manifest
+from asyncdup.formats.difftar import PART, Bound
+from asyncdup.formats.manifest import Manifest, VolumeRecord
 from asyncdup.formats.names import Prefixes
 
 DAY = 86_400  # seconds
@@ -67,6 +69,36 @@ def of_manifest(backup_set: BackupSet, manifest: Manifest) -> list[Finding]:
     more = [backup_set.volumes[number] for number in sorted(backup_set.volumes) if number not in manifest.volumes]
     found = [Finding(kind="missing", name=name, message="is not there, but the manifest names it") for name in missing]
     return found + [_remark("stray", name, "is not named by its manifest, and is ignored") for name in more]
+
+
+def wrong_bounds(record: VolumeRecord, bounds: tuple[Bound, Bound] | None) -> list[str]:
+    """What the manifest says wrongly of where a volume begins and ends: a sentence for each of the two.
+
+    Of an empty volume (``bounds`` is None) nothing can be wrong: stock begins one where a set ends just as its last volume is full, and names
+    it after the root and the last path of the set (observed: duplicity 3.2.1).
+    """
+    if bounds is None:
+        return []
+    first, last = bounds
+    said = (
+        ("begins", first, "StartingPath", record.start_path, record.start_block),
+        ("ends", last, "EndingPath", record.end_path, record.end_block),
+    )
+    return [
+        f"volume {record.number} {verb} with {_place(there.path, there.part)}, but {key} says {_place(path, block)}"
+        for verb, there, key, path, block in said
+        if path != there.path or not _is_block(there, block)
+    ]
+
+
+def _is_block(there: Bound, block: int | None) -> bool:
+    """The number of a part; none for a file that is not split, nor for the last part of one, which alone has fewer bytes than the others."""
+    return block == there.part if block is not None else not there.part or there.size != PART
+
+
+def _place(path: bytes, part: int | None) -> str:
+    name = os.fsdecode(path) or "."
+    return f"part {part} of {name}" if part else name
 
 
 def volumes_of(index: int, backup_set: BackupSet, manifest: Manifest) -> list[Needed]:

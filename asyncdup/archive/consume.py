@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from asyncdup.archive.patch import Base, Patch
-from asyncdup.errors import FormatError
-from asyncdup.formats.difftar import DifftarReader, Piece
+from asyncdup.errors import NO_SPACE, FormatError, exit_code_of
+from asyncdup.formats.difftar import Bound, DifftarReader, Piece
 from asyncdup.formats.tar import REG, Entry
 
 Needs = Generator[int, None, None]  # yields the index of the set that must be fed before it can go on
@@ -59,6 +59,9 @@ class Merger:
         prefix: only this path and what is below it, given to the sink as if it were the root.
         select: whether an entry, as of the last set (and with its path in the archive), is wanted; None takes everything.
         since: index of a set: only paths that it or a later one names. on_deleted: told of those that the last one to name them deletes.
+        on_volume: told of each volume that was read to its end: the index of its set, and what it begins and ends with.
+        on_superseded: told of each regular file that a later set has another version of, with the index of its set; takes the content that it
+            had. None: what is not needed for the last version is not looked at.
         tempdir: for files between two deltas.
         on_problem: told of the path in the archive and what is wrong.
     """
@@ -72,16 +75,21 @@ class Merger:
         select: Callable[[Entry], bool] | None = None,
         since: int = 0,
         on_deleted: Callable[[bytes], None] | None = None,
+        on_volume: Callable[[int, tuple[Bound, Bound] | None], None] | None = None,
+        on_superseded: Callable[[int, Entry], FileSink] | None = None,
         tempdir: Path,
         on_problem: Callable[[bytes, str], None],
     ) -> None:
         self.entries = 0  # handed to the sink
+        self.without_room = 0  # problems for want of room in ``tempdir``
         self._sink = sink
         self._prefix = prefix
         self._below = prefix + b"/"
         self._select = select
         self._since = since
         self._on_deleted = on_deleted
+        self._on_volume = on_volume
+        self._on_superseded = on_superseded
         self._tempdir = tempdir
         self._problem = on_problem
         self._sources = [_Source(index) for index in range(sets)]
@@ -104,6 +112,8 @@ class Merger:
         """The present volume of set ``index`` has no more bytes."""
         source = self._sources[index]
         source.queue.extend(source.reader.end_volume())
+        if self._on_volume is not None:
+            self._on_volume(index, source.reader.bounds)
         if index == self._needed:
             self._go_on()
 
@@ -202,8 +212,11 @@ class Merger:
         unwanted = sources[-1].index < self._since or (self._select is not None and not self._select(heads[-1].entry))
         first = max((index for index, head in enumerate(heads) if head.verb != "diff"), default=0)
         fault = _fault(heads[first:])
-        for source in sources if fault or unwanted else sources[:first]:
-            yield from self._pour(source, _nowhere)
+        if fault or unwanted:
+            for source in sources:
+                yield from self._pour(source, _nowhere)
+        else:
+            yield from self._superseded(sources[:first])
         if unwanted:
             return
         if fault:
@@ -234,6 +247,25 @@ class Merger:
         if data:
             file.write(data)
         file.close()
+
+    def _superseded(self, sources: Sequence[_Source]) -> Needs:
+        """Versions that the last one does not need: read past, or, if somebody asked for them, made as they were."""
+        base, fault = None, ""
+        try:
+            for source in sources:
+                verb, entry = source.queue[0].verb, source.queue[0].entry
+                if base is not None and (fault or verb != "diff"):
+                    base.close()
+                    base = None
+                if self._on_superseded is None or (base is None and (verb != "snapshot" or entry.kind != REG)):
+                    yield from self._pour(source, _nowhere)
+                    continue
+                base, fault = yield from self._to_base(source, base)
+                if fault:
+                    self._problem(entry.path, fault)
+        finally:
+            if base is not None:
+                base.close()
 
     def _content(self, sources: Sequence[_Source], entry: Entry) -> Needs:
         """A regular file: the content that the first source has, changed by the deltas of the others."""
@@ -266,14 +298,26 @@ class Merger:
         return fault
 
     def _to_base(self, source: _Source, base: Base | None) -> Generator[int, None, tuple[Base, str]]:
+        """The content as of ``source``, to which a later set has a delta."""
         after = Base(self._tempdir)
+        version = _NOBODY if self._on_superseded is None else self._on_superseded(source.index, source.queue[0].entry)
+
+        def write(data: bytes) -> None:
+            after.write(data)
+            version.write(data)
+
         try:
-            fault = yield from self._applied(source, base, after.write)
+            fault = yield from self._applied(source, base, write)
         except BaseException:
             after.close()
+            version.abort()
             raise
         if base is not None:
             base.close()
+        if fault:
+            version.abort()
+        else:
+            version.close()
         return after, fault
 
     def _applied(self, source: _Source, base: Base | None, write: Callable[[bytes], object]) -> Generator[int, None, str]:
@@ -304,7 +348,8 @@ class Merger:
             except FormatError as error:
                 fault = str(error)
             except OSError as error:
-                fault = f"no room for it on the way: {error.strerror}"
+                self.without_room += exit_code_of(error) == NO_SPACE
+                fault = f"it could not be put together in {self._tempdir}: {error.strerror}"
         return fault
 
     def _stripped(self, entry: Entry) -> Entry:
@@ -343,3 +388,19 @@ def _fault(heads: Sequence[Piece]) -> str:
 
 def _nowhere(_data: object) -> None:
     """Takes what is not wanted."""
+
+
+class _Nobody:
+    """A file that nobody asked for."""
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+_NOBODY: Final = _Nobody()

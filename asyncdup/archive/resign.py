@@ -17,12 +17,14 @@ SHOWN = 20  # differences that are said one by one
 class SignatureComparer:
     """A sink for the merger. ``members``: of the signature archives, in archive order; None: nothing is compared.
 
-    ``on_difference`` is told of the first ``SHOWN`` differences, a sentence each, and of the number of the others.
+    ``on_difference`` is told of the first ``SHOWN`` differences, a sentence each, and of the number of the others. ``in_part``: there are
+    members of other entries, too, and who looks at those tells of an archive that cannot be read.
     """
 
-    def __init__(self, members: Iterator[SigMember] | None, on_difference: Callable[[str], None]) -> None:
+    def __init__(self, members: Iterator[SigMember] | None, on_difference: Callable[[str], None], *, in_part: bool = False) -> None:
         self._members = members
         self._on_difference = on_difference
+        self._in_part = in_part
         self._next: SigMember | None = None
         self._differences = 0
         self._file: _File | None = None
@@ -40,9 +42,8 @@ class SignatureComparer:
 
     def finish(self) -> None:
         """There are no more entries, so there must be no more members."""
-        while self._next is not None:
-            self._differ(self._next.entry.path, "is in the signatures, but not in the backup")
-            self._advance()
+        while self._next is not None and not self._in_part:
+            self._pass_over(self._next)
         if self._differences > SHOWN:
             self._on_difference(f"and {self._differences - SHOWN} more that differ from their signatures")
 
@@ -57,8 +58,7 @@ class SignatureComparer:
             return None
         here = key(entry.path)
         while self._next is not None and key(self._next.entry.path) < here:
-            self._differ(self._next.entry.path, "is in the signatures, but not in the backup")
-            self._advance()
+            self._pass_over(self._next)
         member = self._next
         if member is None or member.entry.path != entry.path:
             self._differ(entry.path, "is in the backup, but not in the signatures")
@@ -69,6 +69,11 @@ class SignatureComparer:
             return None
         return member
 
+    def _pass_over(self, member: SigMember) -> None:
+        if not self._in_part:
+            self._differ(member.entry.path, "is in the signatures, but not in the backup")
+        self._advance()
+
     def _advance(self) -> None:
         if self._members is None:
             return
@@ -76,7 +81,8 @@ class SignatureComparer:
             self._next = next(self._members, None)
         except FormatError as error:
             self._members = self._next = None
-            self._on_difference(str(error))
+            if not self._in_part:
+                self._on_difference(str(error))
 
     def _differ(self, path: bytes, message: str) -> None:
         self._differences += 1

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from asyncdup.archive.attributes import FAILURES, Attributes, Report, reason
 from asyncdup.archive.handles import Descent, open_folder
 from asyncdup.archive.overwrite import Overwrite, Overwriting
-from asyncdup.errors import RestoreError
+from asyncdup.errors import NO_SPACE, RestoreError, exit_code_of
 from asyncdup.formats.tar import BLK, CHR, DIR, FIFO, SYM, Entry
 
 TARGET_IN_THE_WAY: Final = 11  # duplicity's exit code (format specification, section 21)
@@ -58,6 +58,7 @@ class TreeWriter:
     ) -> None:
         self.entries = 0  # written, if not always with all attributes
         self.size = 0  # bytes of the files among them
+        self.without_room = 0  # entries that the disk had no room for
         self._target = os.path.realpath(target)
         self.overwriting = Overwriting(overwrite or ("always" if force else None))
         self._part = part
@@ -89,7 +90,7 @@ class TreeWriter:
         try:
             self.entries += self._make(path, entry)
         except FAILURES as error:
-            self._problem(path, f"not restored: {reason(error)}")
+            self.not_restored(path, error)
 
     def file(self, entry: Entry) -> WrittenFile:
         """Begin a regular file. It must be closed or aborted before the next entry comes."""
@@ -104,8 +105,13 @@ class TreeWriter:
             spare = _spare_name()
             return WrittenFile(self, entry, os.open(spare, _NEW, 0o600, dir_fd=self._here), spare, name)
         except FAILURES as error:
-            self._problem(entry.path, f"not restored: {reason(error)}")
+            self.not_restored(entry.path, error)
             return WrittenFile(self, entry, -1, b"", b"")
+
+    def not_restored(self, path: bytes, error: Exception) -> None:
+        """Report ``error``, one of FAILURES, which left nothing of an entry."""
+        self.without_room += exit_code_of(error) == NO_SPACE
+        self._problem(path, f"not restored: {reason(error)}")
 
     def finish(self) -> None:
         """Set the attributes of the folders that are still open, and close everything."""
@@ -137,7 +143,7 @@ class TreeWriter:
         try:
             self._enter(name, b"", entry)
         except OSError as error:
-            raise RestoreError(f"{os.fsdecode(self._target)} cannot be made: {error.strerror}") from error
+            raise RestoreError(f"{os.fsdecode(self._target)} cannot be made: {error.strerror}", exit_code=exit_code_of(error)) from error
 
     def _root_name(self, *, is_folder: bool = False) -> bytes:
         """The name of the target in the folder above it, which becomes the present one."""
@@ -149,7 +155,8 @@ class TreeWriter:
             os.makedirs(above, exist_ok=True)
             self._here = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise RestoreError(f"{os.fsdecode(above)} cannot be made or opened: {error.strerror}") from error
+            shown = os.fsdecode(above)
+            raise RestoreError(f"{shown} cannot be made or opened: {error.strerror}", exit_code=exit_code_of(error)) from error
         self._descent.down(self._here)
         if not is_folder:
             with suppress(OSError):  # an empty folder may be in the way, nothing else goes
@@ -292,7 +299,7 @@ class WrittenFile:
             while written < len(data):
                 written += os.write(self._handle, memoryview(data)[written:])
         except OSError as error:
-            self._tree._problem(self._entry.path, f"not restored: {reason(error)}")
+            self._tree.not_restored(self._entry.path, error)
             self.abort()
 
     def close(self) -> None:
@@ -310,7 +317,7 @@ class WrittenFile:
                 tree.overwriting.replaced += 1
         except OSError as error:
             self._remove()
-            tree._problem(self._entry.path, f"not restored: {reason(error)}")
+            tree.not_restored(self._entry.path, error)
             return
         tree.entries += 1
         tree.size += size

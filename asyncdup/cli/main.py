@@ -225,7 +225,11 @@ def _screen(settings: Settings, out: TextIO, err: TextIO) -> Screen:
 
 
 def _fail(error: Exception, verbosity: int, words: Sequence[str]) -> int:
-    from asyncdup.cli.failure import failure_lines, single
+    try:
+        from asyncdup.cli.failure import failure_lines, single
+    except MemoryError:
+        sys.stderr.write("asyncdup: there is no memory left\n")
+        return exit_code_of(error)
 
     cause = single(error)
     lines = list(failure_lines(cause, verbosity))

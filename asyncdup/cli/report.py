@@ -15,6 +15,7 @@ from asyncdup.archive.statistics import Statistics
 from asyncdup.cli.machine_log import GENERIC, PROGRESS, UPLOAD_PROGRESS, MachineLog, control_of, upload_progress
 from asyncdup.cli.printable import printable
 from asyncdup.cli.progress import describe, describe_wait, wait_lines
+from asyncdup.errors import AsyncdupError, exit_code_of
 from asyncdup.events import (
     AttemptFinished,
     AttemptStarted,
@@ -151,11 +152,15 @@ class Report:
 
         Raises:
             OutputClosed: there is nobody to say it to.
+            AsyncdupError: standard output has no room for it.
         """
         level = NOTICE if code == GENERIC else INFO  # as stock has it, whatever the verbosity
         said = []
         for text in (lines,) if isinstance(lines, str) else lines:
-            self._screen.result(self._stamped(text, level))
+            try:
+                self._screen.result(self._stamped(text, level))
+            except OSError as error:
+                raise output_refused(error, "what was asked for is not whole there") from error
             if self.logs is not None:
                 said.append(text)
         if self.logs is not None and said:
@@ -343,3 +348,8 @@ def put_line(stream: TextIO, text: str, *, before: str = "") -> None:
 
 def _size(size: int) -> str:
     return f"{size} ({size_text(size)})"
+
+
+def output_refused(error: OSError, hint: str) -> AsyncdupError:
+    """What standard output says to bytes that were asked for, such as that its disk is full."""
+    return AsyncdupError(f"standard output takes no more: {error.strerror}", hint=hint, exit_code=exit_code_of(error))

@@ -10,7 +10,7 @@ from asyncdup.archive.versions import Difference
 from asyncdup.cli.dispatch import Coroutine, Route, moment_of, options_of
 from asyncdup.cli.machine_log import FILE_LIST, escaped
 from asyncdup.cli.passphrases import Secrets
-from asyncdup.cli.report import OutputClosed, Report
+from asyncdup.cli.report import OutputClosed, Report, output_refused
 from asyncdup.cli.report_files import (
     diff_json,
     diff_line,
@@ -31,7 +31,7 @@ from asyncdup.commands.entries import KINDS
 from asyncdup.commands.files import list_current_files
 from asyncdup.commands.find import FoundPath, find
 from asyncdup.commands.history import HistoryResult, history
-from asyncdup.errors import AsyncdupError, UsageError
+from asyncdup.errors import UsageError
 from asyncdup.formats.names import SetId, format_time
 from asyncdup.formats.tar import Entry
 
@@ -73,7 +73,7 @@ def _write_out(data: bytes) -> None:
     except BrokenPipeError as error:
         raise OutputClosed from error
     except OSError as error:
-        raise AsyncdupError(f"standard output takes no more: {error.strerror}", hint="the file is not whole; do not use it") from error
+        raise output_refused(error, "the file is not whole; do not use it") from error
 
 
 def _show_cat(result: CatResult, settings: Settings, report: Report) -> int:

@@ -223,4 +223,4 @@ def _write(path: Path, text: str) -> None:
             spare.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be written: {error.strerror}", exit_code=exit_code_of(error)) from error

@@ -13,7 +13,7 @@ from asyncdup.archive.reading import needed_volumes, read_manifests
 from asyncdup.commands.entries import KINDS
 from asyncdup.commands.job import job
 from asyncdup.commands.options import Control, Options
-from asyncdup.commands.reader import Problems, chain_to_read
+from asyncdup.commands.reader import TEMPDIR_HINT, Problems, chain_to_read
 from asyncdup.commands.session import open_session
 from asyncdup.errors import RestoreError, UsageError
 from asyncdup.events import EventHub
@@ -52,7 +52,7 @@ async def cat(
 
     Raises:
         UsageError: it is no regular file (exit code 23).
-        RestoreError: it is not in the backup (19), or cannot be put together (30): then what was written is not to be used.
+        RestoreError: it is not in the backup (19), or cannot be put together (30; 53: for want of room): then what was written is not to be used.
         ChainError, FormatError, IntegrityError, CodecError: the archive cannot be read that far.
     """
     options = options or Options()
@@ -73,10 +73,11 @@ async def cat(
             codecs = [session.reading_codec(backup_set.volume_name(1)) for backup_set in chain.sets]
             await Assembly(session.engine, session.lane, codecs, merger, hub, needed).run()
         if problems.lines:
-            raise RestoreError(
+            problems.full[session.tempdir] += merger.without_room
+            raise problems.error(
                 f"{sink.shown} could not be put together; do not use what was written",
-                problems=tuple(problems.lines),
                 hint="verify or another --time may help",
+                room_hint=TEMPDIR_HINT,
             )
         if sink.entry is None:
             raise RestoreError(f"{sink.shown} is not in the backup", hint="asyncdup find URL GLOB searches all", exit_code=NOT_THAT_PATH)

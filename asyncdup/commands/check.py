@@ -6,8 +6,8 @@ A chain in which that fails is read again volume by volume, so that everything t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,15 +20,16 @@ from asyncdup.archive.check import Finding
 from asyncdup.archive.consume import Merger
 from asyncdup.archive.reading import needed_volumes, parse_manifest
 from asyncdup.archive.resign import SignatureComparer
-from asyncdup.archive.signatures import live_members
+from asyncdup.archive.signatures import live_members, read_members
+from asyncdup.codecs import PlainCodec
 from asyncdup.commands.job import job
 from asyncdup.commands.options import Control, Options
 from asyncdup.commands.repair import DAMAGE, bring_back_local_copies, rebuild_signatures, without_signatures
 from asyncdup.commands.session import Session, open_session
 from asyncdup.errors import ChainError, CodecError, NotFound
 from asyncdup.events import EventHub
-from asyncdup.formats.difftar import DifftarReader
-from asyncdup.formats.manifest import Manifest
+from asyncdup.formats.difftar import Bound, DifftarReader
+from asyncdup.formats.manifest import Manifest, VolumeRecord
 from asyncdup.formats.names import SetId
 from asyncdup.threads import in_thread
 from asyncdup.transfer import ReadItem, ReadRequest
@@ -124,6 +125,7 @@ class _Check:
 
     Attributes:
         manifests: those that could be read.
+        described: for each volume that is there, its set, and what the manifest says of it.
         spoilt: names of signature archives that cannot be read, or, of a whole chain, that do not fit its data.
     """
 
@@ -131,6 +133,7 @@ class _Check:
     collection: Collection
     findings: list[Finding] = field(default_factory=list)
     manifests: dict[SetId, Manifest] = field(default_factory=dict)
+    described: dict[str, tuple[BackupSet, VolumeRecord]] = field(default_factory=dict)
     spoilt: set[str] = field(default_factory=set)
     read: int = 0
 
@@ -139,6 +142,12 @@ class _Check:
         finding = Finding(kind="damaged", name=name, message=str(error), content=True)
         if finding not in self.findings:
             self.findings.append(finding)
+
+    def bounded(self, name: str, bounds: tuple[Bound, Bound] | None) -> None:
+        """The volume ``name`` was read, from the first to the last of its entries."""
+        backup_set, record = self.described[name]
+        for message in rules.wrong_bounds(record, bounds):
+            self.damaged(backup_set.manifest or "", message)
 
     def mended(self, sets: set[SetId]) -> None:
         """The signature archives of ``sets`` are whole again: what was found of them holds no longer."""
@@ -164,6 +173,11 @@ class _Check:
                     self.damaged(result.name, error)
                     continue
                 self.manifests[backup_set.id] = manifest
+                self.described |= {
+                    name: (backup_set, manifest.volumes[number])
+                    for number, name in backup_set.volumes.items()
+                    if number in manifest.volumes
+                }
                 self.findings += rules.of_manifest(backup_set, manifest)
         if not self.manifests and refused is not None:
             raise refused
@@ -208,6 +222,7 @@ class _Check:
             async for chunk in chunks:
                 await in_thread(reader.feed, chunk)
         reader.end_volume()
+        self.bounded(item.name, reader.bounds)
 
     async def _chain_is_whole(self, chain: Chain) -> bool:
         """Read the chain as a restore does, and compare what comes out with the signatures. False: it cannot be read to its end."""
@@ -219,30 +234,54 @@ class _Check:
             needed = needed_volumes(chain, [self.manifests[backup_set.id] for backup_set in chain.sets])
         except ChainError:
             return False  # said already: some are missing
-        last = chain.last.signatures or str(chain.last.id)
+        sink = SignatureComparer(live_members(sigtars) if sigtars else None, self._on_difference(chain.last, chain.sets))
+        superseded = self._superseded(chain, sigtars)
+        unread = [iter(sorted(self.manifests[backup_set.id].volumes)) for backup_set in chain.sets]
 
-        def differs(message: str) -> None:
-            self.damaged(last, message)
-            self.spoilt |= {backup_set.signatures for backup_set in chain.sets if backup_set.signatures}
+        def on_volume(index: int, bounds: tuple[Bound, Bound] | None) -> None:
+            self.bounded(chain.sets[index].volumes[next(unread[index])], bounds)
 
-        sink = SignatureComparer(live_members(sigtars) if sigtars else None, differs)
         problems: list[str] = []
         merger = Merger(
             sink,
             len(chain.sets),
+            on_volume=on_volume,
+            on_superseded=(lambda index, entry: superseded[index].file(entry)) if superseded else None,
             tempdir=session.tempdir,
             on_problem=lambda path, message: problems.append(f"{path.decode('utf-8', 'replace')}: {message}"),
         )
-        with closing(sink), closing(merger):
+        with ExitStack() as stack:
+            stack.enter_context(closing(merger))
+            for comparer in (sink, *superseded):
+                stack.enter_context(closing(comparer))
             codecs = [session.reading_codec(backup_set.volume_name(1)) for backup_set in chain.sets]
             try:
                 await Assembly(session.engine, session.lane, codecs, merger, session.hub, needed).run()
             except DAMAGE:
                 return False
+        for comparer in superseded:
+            comparer.finish()
         for problem in problems:
             self.damaged(str(chain.last.id), problem)
         self.read += len(needed)
         return True
+
+    def _superseded(self, chain: Chain, sigtars: Sequence[Path]) -> list[SignatureComparer]:
+        """For each set, what compares the files that later sets have, too, if its signature archive is bare: any other has a checksum."""
+        are_bare = [isinstance(self.session.reading_codec(each.signatures or ""), PlainCodec) for each in chain.sets]
+        if not sigtars or not any(are_bare):
+            return []
+        return [
+            SignatureComparer(read_members(path) if is_bare else None, self._on_difference(each, [each]), in_part=True)
+            for each, path, is_bare in zip(chain.sets, sigtars, are_bare, strict=True)
+        ]
+
+    def _on_difference(self, named: BackupSet, spoilt: Sequence[BackupSet]) -> Callable[[str], None]:
+        def differs(message: str) -> None:
+            self.damaged(named.signatures or str(named.id), message)
+            self.spoilt |= {each.signatures for each in spoilt if each.signatures}
+
+        return differs
 
     async def read_signatures(self, chain: Chain) -> list[Path]:
         """Local copies of the chain's signature archives, from the target itself; none if one is missing or damaged."""

@@ -10,7 +10,7 @@ import anyio
 
 from asyncdup.backends.urls import redact
 from asyncdup.commands.options import Options
-from asyncdup.errors import exit_code_of
+from asyncdup.errors import exit_code_of, headline
 from asyncdup.events import EventHub, JobFinished, JobStarted
 
 
@@ -24,6 +24,7 @@ async def job(action: str, *, source: str, target: str, options: Options, events
     try:
         yield hub
     except BaseException as error:
-        hub.emit(JobFinished(action=action, exit_code=exit_code_of(error), error=f"{type(error).__name__}: {error}"))
+        said = headline(error) if isinstance(error, Exception) else "interrupted"
+        hub.emit(JobFinished(action=action, exit_code=exit_code_of(error), error=said))
         raise
     hub.emit(JobFinished(action=action))

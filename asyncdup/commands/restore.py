@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -72,7 +73,7 @@ async def restore(
 
     Raises:
         RestoreError: ``target`` is in the way (exit 11); nothing was found (19, 20); or, at the end, some entries could not be restored as
-            archived: its ``problems`` names them, all others were restored.
+            archived (30; 53 if each of them for want of room): its ``problems`` names them, all others were restored.
         ChainError, FormatError, IntegrityError, CodecError: the archive cannot be read that far.
     """
     options = options or Options()
@@ -110,6 +111,7 @@ async def _restore(session: Session, chain: Chain, target: bytes, paths: Sequenc
     )
     with closing(writer):
         missing = await _paths(session, chain, target, writer, dict(zip(paths, needed, strict=True)), problems)
+    problems.full[_place_of(target)] += writer.without_room
     if writer.owners_left:
         session.notice(f"{writer.owners_left} entries have other owners than archived, since only root may set them")
     if writer.overwriting.kept or writer.overwriting.replaced:
@@ -153,6 +155,7 @@ async def _one(
         codecs = [session.reading_codec(backup_set.volume_name(1)) for backup_set in chain.sets]
         lost = problems.lost_volume if session.options.ignore_errors else None
         await Assembly(session.engine, session.lane, codecs, merger, session.hub, needed, on_lost=lost).run(items)
+    problems.full[session.tempdir] += merger.without_room
 
 
 def _sink(session: Session, writer: TreeWriter) -> Sink:
@@ -161,12 +164,18 @@ def _sink(session: Session, writer: TreeWriter) -> Sink:
     return Renamed(sink, session.options.rename) if session.options.rename else sink
 
 
+def _place_of(target: bytes) -> Path:
+    """Where ``target`` is or would be."""
+    path = Path(os.fsdecode(target))
+    return path if path.exists() else path.parent
+
+
 def _check(problems: Problems, missing: Sequence[bytes]) -> None:
     if problems.lines:
-        raise RestoreError(
-            f"{len(problems.lines)} {'entry was' if len(problems.lines) == 1 else 'entries were'} not restored as archived; all others were",
-            problems=tuple(problems.lines),
+        raise problems.error(
+            f"{len(problems.lines)} {'entry was' if len(problems.lines) == 1 else 'entries were'} not restored as archived, all others were",
             hint="the list above says why; for what is damaged, another --time may help",
+            room_hint="make room there; the same command with --overwrite=never then adds what is missing, with =always it writes everything again",
         )
     if missing and missing[0]:
         shown = " and ".join(map(os.fsdecode, missing))

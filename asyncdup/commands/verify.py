@@ -17,9 +17,8 @@ from asyncdup.archive.consume import Merger
 from asyncdup.archive.reading import needed_volumes, read_manifests
 from asyncdup.commands.job import job
 from asyncdup.commands.options import Control, Options
-from asyncdup.commands.reader import Problems, chain_to_read, selected
+from asyncdup.commands.reader import TEMPDIR_HINT, Problems, chain_to_read, selected
 from asyncdup.commands.session import open_session
-from asyncdup.errors import RestoreError
 from asyncdup.events import EventHub
 from asyncdup.formats.names import SetId
 from asyncdup.threads import on_loop
@@ -72,7 +71,7 @@ async def verify(
             codecs = [session.reading_codec(backup_set.volume_name(1)) for backup_set in chain.sets]
             await Assembly(session.engine, session.lane, codecs, merger, hub, needed).run()
         if problems.lines:
-            raise RestoreError(
-                f"{len(problems.lines)} entries of the backup could not be read", problems=tuple(problems.lines), exit_code=1
-            )
+            problems.full[session.tempdir] += merger.without_room
+            message = f"{len(problems.lines)} entries of the backup could not be read"
+            raise problems.error(message, hint=None, room_hint=TEMPDIR_HINT, exit_code=1)
         return VerifyResult(set_id=chain.last.id, compared=comparer.compared, differences=comparer.differences)

@@ -78,8 +78,17 @@ class Piece(NamedTuple):
     first_part: int = 1  # more if reading began within a split file: the parts before it are missing
 
 
+class Bound(NamedTuple):
+    """What a volume begins or ends with: a path, the number of its part there (0: it is not split), and the bytes of that member."""
+
+    path: bytes
+    part: int
+    size: int
+
+
 class DifftarReader:
-    """Reads the volumes of one backup set in order; a push parser of bounded memory.
+    """Reads the volumes of one backup set in order; a push parser of bounded memory. ``bounds``: those of the newest volume that ended, None if
+    it holds nothing.
 
     Beyond what TarReader checks: member names and types are the format's, paths stay inside and come in increasing order, parts are
     complete from the first one seen. Every error is a FormatError with the offset in the volume and ``where``, its name; afterwards the
@@ -88,6 +97,9 @@ class DifftarReader:
 
     def __init__(self, *, where: str | None = None) -> None:
         self.where = where  # name of the volume that is open, for errors; to be set anew before the first bytes of the next
+        self.bounds: tuple[Bound, Bound] | None = None
+        self._first: Bound | None = None  # of the volume that is open
+        self._size = 0  # of its newest member
         self._tar = TarReader()  # of the volume that is open, or of the next
         self._in_volume = False  # some of its bytes were fed
         self._verb: Verb = "snapshot"
@@ -108,6 +120,8 @@ class DifftarReader:
             self._tar.finish()
         self._tar = TarReader()
         self._in_volume = False
+        self.bounds = (self._first, self._bound(self._size)) if self._first is not None else None
+        self._first = None
         return []
 
     def finish(self) -> list[Piece]:
@@ -120,11 +134,20 @@ class DifftarReader:
 
     def _feed(self, data: bytes) -> list[Piece]:
         pieces: list[Piece] = []
-        for entry, content, begins, ends, offset in self._tar.feed(data):
+        chunks = self._tar.feed(data)
+        for entry, content, begins, ends, offset in chunks:
             starts = begins and self._begin(entry, offset, pieces)
             if starts or content or not self._part:
                 pieces.append(_new(Piece, (self._verb, self._entry, content, starts, ends and not self._part, self._first_part)))
+            if self._first is None:
+                self._first = self._bound(entry.size)
+        if chunks:
+            self._size = chunks[-1].entry.size
         return pieces
+
+    def _bound(self, size: int) -> Bound:
+        """Where the volume is now."""
+        return Bound(self._entry.path, self._part, size)
 
     def _begin(self, entry: Entry, offset: int, pieces: list[Piece]) -> bool:
         """Note the member that begins; gives whether its path does, too (not so with a further part)."""

@@ -11,6 +11,7 @@ from typing import Generic, Literal, TypedDict, TypeVar
 
 import anyio
 
+from asyncdup.errors import GAVE_UP
 from asyncdup.events import AttemptFinished, AttemptStarted, Blocked, Event, Progress, Reconciled, RetryScheduled, Unblocked
 from asyncdup.transfer.attempt import Attempt, Interrupted, current_attempt
 from asyncdup.transfer.failure import Failure, add_note, classify, describe, explain, sole
@@ -273,5 +274,5 @@ class _Call(Generic[T]):
         where = f" on {self._gate.name}" if self._gate.name else ""
         seconds = anyio.current_time() - self._began
         tries = f"{counted(self._number, 'attempt')} in {seconds:.1f} s, {self._waited:.1f} s of it waiting"
-        add_note(error, f"{self._ticket}{where}: gave up after {tries}" + (f"; {failure.hint}" if failure.hint else ""))
+        add_note(error, f"{self._ticket}{where}{GAVE_UP}{tries}" + (f"; {failure.hint}" if failure.hint else ""))
         return error

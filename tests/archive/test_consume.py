@@ -253,6 +253,36 @@ def test_the_newest_state_of_each_path_comes_out_once_and_in_order(merge: Callab
     ]
 
 
+def test_who_asks_for_them_gets_the_versions_that_later_sets_replace(merge: Callable[..., Merge]) -> None:
+    """Each as of its set, also one that is split, and one behind which a new file begins; what is no file, or is the newest, is none of them."""
+    large, larger = b"large" * 30_000, b"large" * 30_000 + b"r"
+    full = volume(folder(b""), folder(b"a"), snapshot(b"a/diffed", b"1"), snapshot(b"b", large), snapshot(b"c", b"only here"))
+    first = volume(folder(b"", 1), diff(b"a/diffed", b"1", b"2"), diff(b"b", large, larger))
+    second = volume(difftar.deleted(b"a/diffed"), snapshot(b"b", b"new"))
+    last = volume(snapshot(b"a/diffed", b"4"), diff(b"b", b"new", b"newer"))
+    before: dict[int, Recorder] = {index: Recorder() for index in range(4)}
+
+    found = merge([full], [first], [second], [last], on_superseded=lambda index, about: before[index].file(about))
+
+    assert found.contents == {b"a/diffed": b"4", b"b": b"newer", b"c": b"only here"} and found.problems == []
+    versions = [{path: data for path, (_, data) in each.found.items()} for each in before.values()]
+    assert versions == [{b"a/diffed": b"1", b"b": large}, {b"a/diffed": b"2", b"b": larger}, {b"b": b"new"}, {}]
+
+
+def test_a_version_that_cannot_be_made_is_said_and_the_newest_comes_out(merge: Callable[..., Merge]) -> None:
+    sets = [
+        volume(snapshot(b"a", b"old")),
+        volume(diff(b"a", b"a longer base" * 100, b"a longer base" * 101)),
+        volume(diff(b"a", b"x", b"y")),
+    ]
+    before = Recorder()
+
+    found = merge(*([each] for each in sets), [volume(snapshot(b"a", b"new"))], on_superseded=lambda index, about: before.file(about))
+
+    assert found.contents == {b"a": b"new"}
+    assert [path for path, _ in found.problems] == [b"a"] and before.aborted == [b"a"] and not before.open
+
+
 def test_changes_of_type_replace_what_was(merge: Callable[..., Merge]) -> None:
     """Format specification, section 4.1."""
     link = difftar.snapshot(entry(b"x", SYM))

@@ -26,6 +26,9 @@ from asyncdup.cli.settings import Settings
 from asyncdup.events import EventHub, Notice, Warning
 
 URL = "file:///there"
+MORE_MEMORY = (
+    "  raise the limit (ulimit -v; for threads ulimit -u, too) or lower --concurrency or --volsize, and run the same command again"
+)
 
 
 class Idle:
@@ -93,9 +96,10 @@ def test_a_command_runs_and_its_result_is_shown(capsys: pytest.CaptureFixture[st
             30,
             [
                 "asyncdup: there is no memory left",
-                "  lower --concurrency or --volsize, or raise the limit (ulimit -v), and run the same command again",
+                MORE_MEMORY,
             ],
         ),
+        (RuntimeError("can't start new thread"), 30, ["asyncdup: there is no memory left for another thread, or no thread", MORE_MEMORY]),
         (KeyError("x"), 30, ["asyncdup: KeyError: 'x'", "  this is a defect of asyncdup; -v9 shows where it happened"]),
         (ExceptionGroup("", [ExceptionGroup("", [errors.ChainError("inner")])]), 1, ["asyncdup: inner"]),
     ],
@@ -104,6 +108,13 @@ def test_an_error_is_one_line_with_the_next_step(error: Exception, code: int, li
     """X6: the exit code is that of the root cause."""
     assert Fake(raises=error).main() == code
     assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_a_limit_of_memory_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (150 << 20, resource.RLIM_INFINITY))
+
+    assert Fake(raises=MemoryError()).main() == 30
+    assert capsys.readouterr().err.splitlines()[0].endswith("left: this process is limited to 150.0 MiB of address space")
 
 
 def test_notes_and_traceback_are_for_those_who_ask(capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,6 +257,19 @@ def test_version_help_and_typing_errors_load_nothing_heavy(word: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_result_that_standard_output_has_no_room_for_is_said_to_be_in_part(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+
+    assert Fake().main() == 53
+    assert capsys.readouterr().err.splitlines()[0] == "asyncdup: standard output takes no more: No space left on device"
+
+
 def test_a_reader_who_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
     code = (
         "import sys\nsys.path.insert(0, sys.argv[1])\nfrom test_main import *\n"

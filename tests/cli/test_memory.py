@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 
 import pytest
 
@@ -26,6 +27,17 @@ def test_freed_buffers_stay_with_the_process(monkeypatch: pytest.MonkeyPatch) ->
 
     assert {-1, -3} <= library.asked.keys()
     assert min(library.asked[-1], library.asked[-3]) > 32 << 20
+
+
+@pytest.mark.parametrize(("limit", "heaps"), [(1 << 28, 1), (resource.RLIM_INFINITY, None)])
+def test_where_address_space_is_limited_all_threads_share_one_heap(limit: int, heaps: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, resource.RLIM_INFINITY))
+
+    keep_buffers()
+
+    assert library.asked.get(-8) == heaps
 
 
 def test_a_system_without_that_call_goes_on_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,3 +137,12 @@ def test_a_real_backup_leaves_both_files(tmp_path: Path) -> None:
     text = (tmp_path / "m.prom").read_text()
     assert f'command="full",source="{tmp_path}/source"' in text
     assert re.search(r"^asyncdup_last_run_volumes\{.*\} 1$", text, re.MULTILINE)
+
+
+def test_what_listens_may_find_its_disk_full_and_no_run_fails_for_it(tmp_path: Path) -> None:
+    """V2: what is buffered is written once more at the end, which must not change the outcome."""
+    code, out, _ = run("--log-json=/dev/full", "--trace=/dev/full", f"--metrics-file={tmp_path / 'm'}")
+
+    assert code == 0
+    told = [line for line in out.splitlines() if "is not complete" in line]
+    assert [line.partition(":")[0] for line in told] == ["--log-json", "--trace"] and all("No space left" in line for line in told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -124,6 +125,83 @@ async def test_signatures_that_are_whole_but_of_other_data_are_found(made: Stage
     found = await checked(made, read_data=True)
     assert found.exit_code == 21
     assert any("is not what its signature says" in finding.message for finding in found.damage)
+
+
+SAID = {"StartingPath": "begins", "EndingPath": "ends"}
+
+
+def bounds_of(manifest_file: Path) -> list[tuple[int, str, bytes]]:
+    """Volume, key, and the line of each bound."""
+    found, volume = [], 0
+    for line in manifest_file.read_bytes().splitlines(keepends=True):
+        if line.startswith(b"Volume "):
+            volume = int(line.split()[1].rstrip(b":"))
+        elif b"Path  " in line:
+            found.append((volume, line.split()[0].decode(), line))
+    return found
+
+
+async def test_every_wrong_bound_of_a_plain_manifest_is_named_with_what_is_there(made: Stage) -> None:
+    """Nothing in the format guards them, and duplicity leaves volumes out by them (P3, P4)."""
+    target = await backups(made)
+    for path in sorted(target.glob("*.manifest")):
+        good = path.read_bytes()
+        seen = 0
+        for volume, key, line in bounds_of(path):
+            other = b"    %b   %b \n" % (key.encode(), b"." if key == "StartingPath" else b"zzz 3")
+            if other.split() == line.split():
+                continue
+            seen += 1
+            head, mark, rest = good.partition(b"Volume %d:" % volume)
+            path.write_bytes(head + mark + rest.replace(line, other, 1))
+
+            found = await checked(made, read_data=True)
+
+            (finding,) = found.damage
+            says = "." if key == "StartingPath" else "part 3 of zzz"
+            assert (finding.name, found.exit_code) == (path.name, 21)
+            assert finding.message.startswith(f"volume {volume} {SAID[key]} with ") and finding.message.endswith(f"{key} says {says}")
+            assert (await checked(made, sample=100.0)).findings == found.findings
+        assert seen
+        path.write_bytes(good)
+
+
+async def test_the_wrong_number_of_a_part_is_named(made: Stage) -> None:
+    made.write("large", random.Random(7).randbytes(400_000))
+    await made.backup("full", compression=False)
+    (path,) = (made.folder / "target").glob("*.manifest")
+    good = path.read_bytes()
+    split = [(volume, key, line) for volume, key, line in bounds_of(path) if b" large " in line and line.split()[2:]]
+    assert len(split) > 3
+
+    for volume, key, line in split:
+        number = line.split()[2]
+        for wrong in (b"large 9", b"large  "):
+            head, mark, rest = good.partition(b"Volume %d:" % volume)
+            path.write_bytes(head + mark + rest.replace(line, line.replace(b"large " + number, wrong), 1))
+            (finding,) = (await checked(made, read_data=True)).damage
+            assert f"part {int(number)} of large" in finding.message and f"volume {volume} {SAID[key]}" in finding.message
+    path.write_bytes(good)
+    assert (await checked(made, read_data=True)).findings == ()
+
+
+async def test_signatures_that_a_newer_set_replaces_are_looked_at_where_nothing_else_guards_them(made: Stage) -> None:
+    """A bare archive has no checksum of its content: list, history and diff of older times read it."""
+    made.defaults["compression"] = False
+    target = await backups(made)
+    sigtars = sorted(target.glob("*signatures*"))
+    good = sigtars[0].read_bytes()
+    at = good.index(b"signature/file01\0") + 512 + 30  # of the file that both increments have changed
+    assert (await checked(made, read_data=True)).findings == ()
+    sigtars[0].write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+
+    found = await checked(made, read_data=True)
+
+    assert [(each.name, each.message) for each in found.damage] == [(sigtars[0].name, "file01 is not what its signature says")]
+    assert found.exit_code == 21
+    repaired = (await checked(made, read_data=True, repair=True, force=True)).repaired
+    assert [line for line in repaired if "from its volumes" in line] == [repaired[0]]
+    assert (sigtars[0].read_bytes(), (await checked(made, read_data=True)).findings) == (good, ())
 
 
 async def test_strangers_and_leftovers_are_remarks_and_no_damage(made: Stage) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from interop.archives import KEY, START
@@ -109,15 +111,29 @@ def below_a_file(program: Program) -> int:
 
 def no_space(program: Program) -> int:
     """A target of 256 KiB, and random data of 3 MiB in volumes of 1 MiB."""
+    (program.source / "random").write_bytes(os.urandom(3 << 20))
+    with small_disk(program.target):
+        return program("full", NO, "--volsize=1", "{source}", "{url}")
+
+
+def no_space_to_restore(program: Program) -> int:
+    """3 MiB to a disk of 256 KiB."""
+    (program.source / "random").write_bytes(os.urandom(3 << 20))
+    program.backups("full")
+    with small_disk(program.folder / "small"):
+        return program("restore", NO, "{url}", str(program.folder / "small" / "out"))
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
     if os.geteuid():
         pytest.skip("only root can mount a small disk")
-    program.target.mkdir()
-    (program.source / "random").write_bytes(os.urandom(3 << 20))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", program.target], check=True)
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", folder], check=True)
     try:
-        return program("full", NO, "--volsize=1", "{source}", "{url}")
+        yield
     finally:
-        subprocess.run(["umount", "-l", program.target], check=True)
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def says(*words: str) -> Case:
@@ -180,6 +196,7 @@ CASES: list[tuple[str, Case, Outcome]] = [
     ("no room for volumes", says("full", NO, "--volsize=99999999", "{source}", "{url}"), Outcome(34, 35, "we tell no kinds of it apart")),
     ("target below a file", below_a_file, Outcome(50)),
     ("no space", no_space, Outcome(53, 50, "after the last attempt stock has forgotten of which kind it was")),
+    ("no space to restore", no_space_to_restore, Outcome(53, 30, "stock shows a traceback and leaves a part of the file")),
     ("nothing there", empty_target, Outcome(1, 30, "stock calls it an unexpected exception")),
     ("not what gpg makes", wrong_passphrase, Outcome(31)),
     ("only default filters", selects("--filter-globbing", "--exclude", "{source}/a"), Outcome(70)),

@@ -12,6 +12,7 @@ from interop.trees import IS_ROOT, can_make_devices, expected, settle, write
 
 from asyncdup.cli.main import main
 from asyncdup.codecs import Encryption
+from asyncdup.commands.check import check
 from asyncdup.commands.collection import collection_status
 from asyncdup.commands.restore import restore
 from asyncdup.errors import CodecError, RestoreError, SignatureMismatch
@@ -48,6 +49,14 @@ def test_every_backup_of_stock_restores_to_its_tree(name: str, moment: str, fixt
     assert restored == expected(fixtures / name / "expected" / f"{moment}.jsonl")
     assert not found.heard.warnings
     assert not found.cache["us"].exists()
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_archive_of_stock_is_whole_to_the_last_byte(name: str, fixture_archive: Make) -> None:
+    """P5: bounds of volumes and signatures are what stock writes, in every form."""
+    found = fixture_archive(name, FORMS[name])
+
+    assert run(check(found.url, found.options(), read_data=True)).damage == []
 
 
 @pytest.mark.skipif(IS_ROOT, reason="root may make the devices")

@@ -36,3 +36,15 @@ def test_stock_goes_on_with_what_was_rebuilt(writer: Literal["us", "stock"], for
     assert sum("-inc." in path.name and "manifest" in path.name for path in here.target.iterdir()) == 2
     here.check("us", "stock")
     assert run(check(here.url, here.options(), read_data=True)).findings == ()
+
+
+def test_an_empty_volume_at_the_end_of_a_set_of_stock_is_no_damage(archive: Callable[..., Archive]) -> None:
+    """Stock begins one where the last block fills a volume; its bounds are the root and the last path of the set."""
+    here = archive(BARE)
+    here.source.mkdir()
+    (here.source / "fills one volume").write_bytes(bytes(960_000))
+    here.by_stock("full", "--volsize", "1")
+    assert max(here.target.glob("*.vol2.*")).read_bytes() == bytes(10_240)
+
+    assert run(check(here.url, here.options(), read_data=True)).findings == ()
+    here.check("us")

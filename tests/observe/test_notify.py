@@ -40,7 +40,7 @@ def test_n4_status_lines_tell_the_cause_and_the_remedy(manager: tuple[socket.soc
         EpisodeOpened(lane="a", episode="a#1", error="disk\nfull", hint="make room", resume=("rm flag", "touch flag")),
         EpisodeContinues(lane="a", episode="a#1", error="disk full", waited=3600.0),
         EpisodeClosed(lane="a", episode="a#1", by="api"),
-        JobFinished(action="full", error="OSError: gone"),
+        JobFinished(action="full", error="cannot list on sftp://nas: no answer in time"),
     ):
         notify(event)
 
@@ -49,7 +49,7 @@ def test_n4_status_lines_tell_the_cause_and_the_remedy(manager: tuple[socket.soc
         "STATUS=waiting for the operator: disk full (make room); to go on: rm flag",
         "STATUS=waiting for the operator: disk full",
         "STATUS=running",
-        "STATUS=full: OSError: gone",
+        "STATUS=full: cannot list on sftp://nas: no answer in time",
     ]
 
 

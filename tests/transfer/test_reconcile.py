@@ -172,3 +172,19 @@ async def test_p5_what_the_server_says_it_stored_must_be_what_was_sent(log, faul
     await put(backend, log)
 
     assert backend.names("put") == ["a", "a"] and backend.inner.store["a"].data == DATA
+
+
+async def test_p5_a_server_that_tells_only_sizes_is_held_to_them(log) -> None:
+    class Trusting(Plain):
+        """Stores what it gets, and says how much that was."""
+
+        async def put(self, name: str, body) -> ObjectInfo:
+            async with body.open() as chunks:
+                data = b"".join([chunk async for chunk in chunks])
+            return await super().put(name, BytesBody(data))
+
+    backend = FaultyBackend(Trusting())
+    backend.script("put", Truncate(5))
+    await put(backend, log)
+
+    assert backend.names("put") == ["a", "a"] and backend.inner.store["a"].data == DATA
