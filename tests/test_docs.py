@@ -83,6 +83,7 @@ def test_the_readme_embeds(home: Path, capsys: pytest.CaptureFixture[str]) -> No
 NOT_RUN = {
     "./scripts/": "sets up a machine; the pipeline runs them",
     "asyncdup job status": "asks a run that is under way: tests/cli/test_orders.py",
+    "asyncdup mount": "runs until it is unmounted: tests/commands/test_mount.py",
     "export PASSPHRASE": "the fixture does",
     "loginctl": "of systemd",
     "nox": "runs these tests",

@@ -25,7 +25,7 @@ APART = (
 )
 _PARTS = (
     ("make backups", ("backup", "full", "incremental")),
-    ("bring them back", ("restore", "verify", "cat")),
+    ("bring them back", ("restore", "verify", "cat", "mount")),
     (
         "look at them",
         ("collection-status", "list-current-files", "history", "find", "diff", "check"),

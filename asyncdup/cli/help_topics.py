@@ -66,6 +66,17 @@ TOPICS = {
           [environment]
           AWS_PROFILE = "backup"
         """,
+    "mounting": """
+        asyncdup mount URL DIR shows all backups in DIR, an empty folder, until Ctrl-C or umount DIR:
+          latest                     a link to the newest
+          20261122T180000Z           one for each backup, named by its time
+        It is read-only, for the user who mounted it alone, and stays as it was when it was mounted.
+        ls and find by name cost no volume. The size of a file is known only from the volume that has
+        it, so ls -l fetches that (and knows the sizes of all files in it). What was fetched is kept
+        under --tempdir, 1G of it or --spool SIZE. What the backend does not give is an input/output
+        error for the program that asked, and a line here that says why.
+        It needs FUSE: pip install 'asyncdup[mount]', apt install fuse3.
+        """,
     "init": """
         asyncdup init PROFILE [--source PATH] [--target URL] [--passphrase-file FILE | --encrypt-key KEY
         | --no-encryption] [--keep-daily N ...] [--force]: write a profile, readable by you alone. What is

@@ -37,6 +37,7 @@ _ROOMS = {  # where a command's route is, if not in ``routes_data``: each start 
     **dict.fromkeys(("list-current-files", "cat", "history", "find", "diff"), "routes_files"),
     **dict.fromkeys(("check", "cleanup", "remove-older-than", "prune", "unlock"), "routes_upkeep"),
     **dict.fromkeys(("remove-all-but-n-full", "remove-all-inc-of-but-n-full"), "routes_upkeep"),
+    "mount": "routes_mount",
     **dict.fromkeys(("backends", "check-backend"), "routes_backends"),
 }
 _SIGPIPE_CODE = 141  # what a shell shows for a program that wrote to ``| head``

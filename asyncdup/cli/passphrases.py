@@ -10,7 +10,7 @@ from asyncdup.cli.settings import Settings
 from asyncdup.errors import UsageError
 
 _TRIES = 3
-_LISTING = ("list-current-files", "cat", "history", "find", "diff")
+_LISTING = ("list-current-files", "cat", "mount", "history", "find", "diff")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
