@@ -37,7 +37,7 @@ _PREFIXES: dict[str, Factory | str] = {
 
 
 def open_backend(url: str, options: BackendOptions | None = None) -> Backend:
-    """The backend that ``url`` names. Nothing is connected yet; the caller closes it with ``aclose``.
+    """The backend that ``url`` names. Nothing has logged in yet; the caller closes it with ``aclose``.
 
     A scheme that nobody registered goes to an installed duplicity, which is asked at the first call.
 

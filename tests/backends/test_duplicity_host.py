@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ def opened(tmp_path: Path) -> Callable[..., Any]:
         try:
             yield backend
         finally:
-            with anyio.fail_after(10, shield=True):
+            with anyio.fail_after(60, shield=True):
                 await backend.aclose()
 
     return opened
@@ -157,8 +157,13 @@ def see_others() -> None:
 
 
 def hosts() -> list[psutil.Process]:
-    found = [child for child in psutil.Process().children(recursive=True) if child not in others]
-    return [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in psutil.Process().children(recursive=True) if child not in others and lives(child)]
+
+
+def lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 @pytest.mark.parametrize(
@@ -212,10 +217,10 @@ async def test_t5_a_cancelled_call_is_killed_with_all_that_it_started_and_the_ne
         with anyio.move_on_after(0.2) as scope:
             await backend.put("hang", BytesBody(b"x"))
         assert scope.cancelled_caught
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await backend.wait_idle()
             await backend.put("after", BytesBody(b"x"))
-            while [process.name() for process in hosts()].count("sleep"):
+            while len(hosts()) > 1:
                 await anyio.sleep(0.02)
         (after,) = hosts()
         assert after.pid != before.pid
@@ -320,7 +325,7 @@ def test_a_host_whose_master_is_gone_ends_in_the_middle_of_a_call(opened: Callab
         while not psutil.Process(host.pid).children():
             time.sleep(0.01)
         host.stdin.close()
-        assert host.wait(10) == -signal.SIGKILL
+        assert host.wait(60) == -signal.SIGKILL
 
 
 def test_without_duplicity_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

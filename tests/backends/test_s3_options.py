@@ -318,4 +318,4 @@ async def main():
 asyncio.run(main())
 assert "aiohttp" in sys.modules and not any(name.startswith(("botocore", "aiobotocore")) for name in sys.modules)
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=240)

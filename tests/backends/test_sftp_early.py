@@ -23,6 +23,13 @@ from asyncdup.backends.sftp.early import EarlyDial
 pytestmark = pytest.mark.realtime
 
 
+@pytest.fixture(autouse=True)
+def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test but those about it depends on time."""
+    monkeypatch.setattr(early, "_KEPT", 60.0)
+    monkeypatch.setattr(early, "_PATIENCE", 60.0)
+
+
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     """Lets everybody connect, and accepts when the test does."""
@@ -48,15 +55,13 @@ def all_ended(servers: list[socket.socket]) -> bool:
     return all(server.recv(1) == b"" for server in servers)
 
 
-def thread() -> threading.Thread:
-    return next(each for each in threading.enumerate() if each.name == "asyncdup-early")
-
-
 async def never(sock: Any) -> None:
     await anyio.sleep_forever()
 
 
-async def test_as_many_as_were_asked_for_are_up_when_they_are_taken(listener: socket.socket) -> None:
+async def test_as_many_as_were_asked_for_are_up_when_they_are_taken(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early, "_KEPT", 60.0)
+    monkeypatch.setattr(early, "_PATIENCE", 60.0)
     dialled = dial(listener, 2)
     for _ in range(2):
         sock = await dialled.take()
@@ -131,11 +136,12 @@ async def test_nothing_is_begun_once_it_is_closed(listener: socket.socket, monke
         return look_up(*args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
+    others = set(threading.enumerate())
     dialled = dial(listener, 1)
     asked.wait(20)
     dialled.close()
     assert await dialled.take() is None
-    dialling = thread()
+    [dialling] = {each for each in threading.enumerate() if each.name == "asyncdup-early"} - others
     answer.set()
     dialling.join(20)
 

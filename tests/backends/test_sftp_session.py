@@ -91,7 +91,7 @@ async def test_what_is_no_sftp_ends_the_session_and_all_that_was_asked(data: byt
 
     assert isinstance((await answer.wait()).error, asyncssh.SFTPBadMessage)
     assert channel.aborted
-    with pytest.raises(asyncssh.SFTPConnectionLost):
+    with pytest.raises(asyncssh.SFTPBadMessage):
         session.send(wire.STAT, wire.text(b"x"))
 
 

@@ -23,6 +23,7 @@ import pytest
 from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.registry import open_backend
 from asyncdup.backends.sftp.backend import SftpBackend
+from tests.ports import free_port
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Sshd(Place):
         program = shutil.which("sshd", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
         assert program
         self.process = subprocess.Popen([program, "-D", "-e", "-f", str(config)], stderr=subprocess.DEVNULL)
-        for _ in range(400):
+        for _ in range(6000):
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return self
             time.sleep(0.01)
@@ -212,13 +213,6 @@ def any_server(request: pytest.FixtureRequest) -> Callable[[], AbstractAsyncCont
         return cast("Callable[[], AbstractAsyncContextManager[Place]]", request.getfixturevalue("serve"))
     place = request.getfixturevalue("sshd" if request.param == "OpenSSH" else "bare_sshd")
     return lambda: nullcontext(place)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

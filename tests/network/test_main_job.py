@@ -68,7 +68,7 @@ class Job:
     async def back_up(self) -> None:
         hub = EventHub(wall=lambda: 0.0, clock=anyio.current_time)
         hub.on_event(self._on_event)
-        with anyio.fail_after(60):
+        with anyio.fail_after(240):
             await backup(self.source, self.url, self.options(), events=hub, control=self.control)
 
     def _on_event(self, event: Event) -> None:

@@ -278,7 +278,7 @@ async def test_a_server_that_says_nothing_is_given_up(sshd: Place) -> None:
     """T3: a login has an end below asyncssh's own 120 s."""
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
         sshd.port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        with pytest.raises(RetryableError) as caught, anyio.fail_after(5):
+        with pytest.raises(RetryableError) as caught, anyio.fail_after(60):
             await log_in(sshd.backend(timeout=1.0))
 
     assert caught.value.scope == "lane"
@@ -291,19 +291,25 @@ async def test_a_server_without_sftp_needs_an_operator(serve: Any) -> None:
     assert "SFTP" in str(error.hint)
 
 
-async def test_a_shell_that_greets_needs_an_operator(make_sshd: Any) -> None:
-    error = await refused(make_sshd("ForceCommand echo Welcome to this machine").backend())
+@pytest.mark.parametrize("words", [b"Welcome to this machine!\n", b""])
+async def test_a_shell_that_is_no_sftp_is_told_apart_from_one_that_ends(serve: Any, words: bytes) -> None:
+    """What is asked for goes out before the server has said a word."""
 
-    assert "cannot start SFTP" in str(error)
-    assert "login shell" in str(error.hint)
+    class Shell(asyncssh.SFTPServer):
+        def __init__(self, channel: Any, **options: Any) -> None:
+            if words:
+                channel.write(words)
+            else:
+                channel.exit(1)
+            super().__init__(channel, **options)
 
-
-async def test_a_session_that_ends_before_it_has_begun_concerns_the_lane(make_sshd: Any) -> None:
-    with pytest.raises(RetryableError) as caught:
-        await log_in(make_sshd("ForceCommand true").backend())
+    async with serve(sftp=Shell) as place:
+        with pytest.raises(RetryableError) as caught:
+            await log_in(place.backend())
 
     assert (caught.value.scope, caught.value.ambiguous) == ("lane", False)
     assert "cannot start SFTP" in str(caught.value)
+    assert ("login shell" in str(caught.value.hint)) is bool(words)
 
 
 async def test_logins_go_over_the_connections_that_were_begun_early(sshd: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +322,8 @@ async def test_logins_go_over_the_connections_that_were_begun_early(sshd: Place,
         return await connect(*args, **kwargs)
 
     monkeypatch.setattr(asyncssh, "connect", noting)
+    for limit in ("_KEPT", "_PATIENCE"):
+        monkeypatch.setattr(f"asyncdup.backends.sftp.early.{limit}", 60.0)
     backend = sshd.backend(concurrency=3)
     async with anyio.create_task_group() as tasks:
         for number in range(3):

@@ -279,13 +279,13 @@ class Connection:
             self._forget(answer.expect(wire.HANDLE).text())
 
     def _forget(self, handle: bytes) -> None:
-        with contextlib.suppress(asyncssh.SFTPConnectionLost):
+        with contextlib.suppress(asyncssh.Error):
             self._sftp.send(wire.CLOSE, wire.text(handle))
 
     def _greeted(self, answer: Answer) -> None:
         if answer.error is None and b"limits@openssh.com" in self._sftp.extensions:
             self.block = _BLOCK if self.one_file_system else _UNTOLD
-            with contextlib.suppress(asyncssh.SFTPConnectionLost):
+            with contextlib.suppress(asyncssh.Error):
                 self._sftp.send(wire.EXTENDED, wire.text(b"limits@openssh.com"), then=self._limited)
 
     def _limited(self, answer: Answer) -> None:

@@ -107,16 +107,16 @@ class Session(asyncssh.SSHClientSession[bytes]):
         self._splitter = wire.Splitter()
         self._answers: dict[int, Answer] = {}
         self._number = 0
-        self._ended: Exception | None = None
+        self._ended: asyncssh.Error | None = None
 
     def send(self, kind: int, *parts: bytes, then: Then | None = None) -> Answer:
         """Send a request now. ``then`` is called, not from within this call, when the answer is there; it must not raise.
 
         Raises:
-            asyncssh.SFTPConnectionLost: the session has ended.
+            asyncssh.Error: the session has ended, and why.
         """
         if self._ended is not None or self._channel is None:
-            raise asyncssh.SFTPConnectionLost(str(self._ended or "not connected"))
+            raise self._ended or asyncssh.SFTPConnectionLost("not connected")
         self._number = (self._number + 1) & 0xFFFFFFFF
         answer = self._answers[self._number] = Answer(then)
         try:
@@ -186,8 +186,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
     def _end(self, error: Exception) -> None:
         if self._ended is not None:
             return
-        self._ended = error
-        lost = error if isinstance(error, asyncssh.Error) else asyncssh.SFTPConnectionLost(str(error))
+        self._ended = lost = error if isinstance(error, asyncssh.Error) else asyncssh.SFTPConnectionLost(str(error))
         answers, self._answers = list(self._answers.values()), {}
         for answer in (self.version, *answers):
             if not answer.kind:
