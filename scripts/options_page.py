@@ -39,7 +39,7 @@ _COMMANDS = {
 }
 _OPTIONS = {
     "backend-retry-delay": "without it the delay grows, with jitter; 30 s if only `--num-retries` is given",
-    "concurrency": "4 without it, where the backend can; 0 sends in line with production; `auto` looks for the best number; for reading, too",
+    "concurrency": "without it, or `auto`, the best number is looked for where the backend can more than one; 0 sends in line with production; for reading, too",
     "copy-links": "a link that leads nowhere, or to a folder that it is in, is stored as a link; stock drops the first and follows the second",
     "file-changed": "paths as they are, not as Python or the manifest quotes them",
     "force": "needed also to go on with a target that has been emptied",

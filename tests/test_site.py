@@ -39,7 +39,7 @@ def run_page(name: str, environment: dict[str, str]) -> str:
     assert blocks
     home = environment["HOME"]
     script = "".join(blocks).replace(REMOTE, f"file://{home}/nas")
-    done = subprocess.run(["sh", "-euc", script], env=environment, cwd=home, capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(["sh", "-euc", script], env=environment, cwd=home, capture_output=True, text=True, check=False, timeout=250)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -26,7 +26,7 @@ class Work:
 
     def __call__(self) -> str:
         self.begun.set()
-        self.go.wait(5)
+        self.go.wait(60)
         self.ended = True
         return "result"
 

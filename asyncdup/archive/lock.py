@@ -172,6 +172,7 @@ class TargetLock:
         self._put: Op[ObjectInfo] | None = None
         self._relist: Op[list[ObjectInfo]] | None = None
         self._refreshed = 0.0
+        self._ended: set[str] = set()  # locks of dead writers that were removed
         self.held = False
 
     @property
@@ -320,9 +321,9 @@ class TargetLock:
     async def _others(self, listing: Mapping[str, ObjectInfo]) -> list[tuple[Holder, float]] | None:
         """Writers that may be alive, with the age of their last sign of life. Locks of dead ones are removed.
 
-        None: one has ended meanwhile; what it wrote last the listing may lack.
+        None: one has ended, perhaps just now; what it wrote last the listing may lack.
         """
-        alive = []
+        alive, has_ended = [], False
         for name in lock_names(listing, self._prefixes):
             if name == self.name:
                 continue
@@ -336,9 +337,11 @@ class TargetLock:
             if reason:
                 self._notice(f"the lock of {holder.describe(self._now())} is taken over: {reason}")
                 await self._engine.run(self._lane, "delete", name)
+                has_ended |= name not in self._ended  # once: a target may go on listing what was deleted
+                self._ended.add(name)
             else:
                 alive.append((holder, age))
-        return alive
+        return None if has_ended else alive
 
     def _age(self, listing: Mapping[str, ObjectInfo], name: str, holder: Holder) -> float:
         own, other = listing.get(self.name), listing[name]

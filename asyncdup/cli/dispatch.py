@@ -20,7 +20,6 @@ from asyncdup.codecs import Encryption
 from asyncdup.commands.options import MIB, Options
 from asyncdup.formats.names import Prefixes
 from asyncdup.transfer import RetryPolicy
-from asyncdup.transfer.adaptive import MOST
 from asyncdup.units import parse_time
 
 STOCK_RETRIES, STOCK_DELAY = 5, 30.0  # stock duplicity's, where only one of the two options is given
@@ -90,7 +89,7 @@ def options_of(settings: Settings, secrets: Secrets) -> Options:
         dry_run=settings.dry_run,
         backend=BackendOptions(
             timeout=settings.timeout,
-            concurrency=MOST if settings.concurrency == "auto" else settings.concurrency,
+            concurrency=None if settings.concurrency == "auto" else settings.concurrency,
             ssh_options=settings.ssh_options,
             password=secrets.backend_password,
             environ=os.environ,

@@ -53,6 +53,7 @@ COMMANDS = (
     Command("collection-status", ("st",), ("url",), "show the chains and sets at the URL"),
     Command("list-current-files", ("ls",), ("url",), "list the files of a backup"),
     Command("cat", (), ("url", "path"), "write one file of a backup to standard output", ours=True),
+    Command("mount", (), ("url", "path"), "show the backups as read-only folders on PATH, until it is unmounted", ours=True),
     Command("history", (), ("url", "path"), "the versions of a file over all backups", ours=True),
     Command("find", (), ("url", "pattern"), "find files by a pattern, over all backups or, with --time, in one", ours=True),
     Command("diff", (), ("url",), "what was new, changed and deleted between two backups: --from TIME --to TIME", ours=True),
@@ -73,7 +74,7 @@ ALL = tuple(command.name for command in COMMANDS if command.served)
 MAKING = ("backup", "full", "incremental")
 READING = ("restore", "verify")
 SELECTING = (*MAKING, *READING)
-REPORTING = tuple(name for name in ALL if name not in (*MAKING, "restore", "cat"))  # what they find can be had as JSON
+REPORTING = tuple(name for name in ALL if name not in (*MAKING, "restore", "cat", "mount"))  # what they find can be had as JSON
 
 
 class Option(NamedTuple):
@@ -312,7 +313,7 @@ _SERVED = (
             "set",
             "N",
             transfers,
-            help="transfers at once; 0 = none in the background; auto = what is best [4 if it can]",
+            help="transfers at once; 0 = none in the background; auto = what is best [auto if it can]",
         ),
         Option("timeout", "timeout", "set", "SECONDS", positive, default=60.0, help="an attempt ends when nothing moves for so long [60]"),
         Option("spool", "spool", "set", "SIZE", size_above_zero, ours=True, help="disk for volumes on their way [N + 2 volumes]"),

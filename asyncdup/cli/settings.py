@@ -24,7 +24,7 @@ class Settings:
         time, count: arguments of the remove commands, pattern: of find; empty where the command has none.
         implied: the command was not said but follows from the order of path and URL.
         selection: include and exclude options in command-line order, as (option name without dashes, value or "").
-        concurrency: None = four where the backend supports it, else one.
+        concurrency: None = ``auto`` where the backend supports it, else one.
         intervention_timeout: 0 = no end (rule G8). ``on_intervention``: a command as words, empty = none (rule N3).
         num_retries: attempts of a streak; None = by time (rule B1). ``backend_retry_delay``: None = growing delays.
         upload_limit, download_limit: a rate or a timetable, as text that was looked at; request_limit: a second. None = no limit.

@@ -28,13 +28,13 @@ class Options:
         encryption: how volumes are encrypted and what is needed to read them; None = not at all.
         compression, compression_level: gzip, and its level (None: the fast one).
         volume_size: stored bytes of a volume, about.
-        concurrency: attempts in flight; None = 4 where the backend supports it, else 1; 0 = every transfer in line with production;
-            ``auto`` = the run looks for the best number.
+        concurrency: attempts in flight; 0 = every transfer in line with production; ``auto`` = the run looks for the best number;
+            None = ``auto`` where the backend supports more than one, else 1.
         retry: what is done about errors that may pass.
         retry_flag: the file by which operator and program talk in mode ``intervention``.
         intervention_timeout: a wait for the operator ends with InterruptedByOperator after so long; 0 = never.
         on_intervention: a command, as words, that is run when such a wait begins.
-        spool, memory: bounds on finished volumes on disk (None = concurrency + 2 volumes) and on bytes in flight.
+        spool, memory: bounds on finished volumes on disk (None = concurrency + 2 volumes; with ``auto`` no more than 4 GiB or half of the free disk) and on bytes in flight.
         upload_limit, download_limit: ``512k``, or a timetable, ``08:00,512k 12:00,pause 19:00,off``; ``request_limit``: a second. None = no limit.
         archive_dir, name: the local cache, by default where stock duplicity keeps it.
         tempdir: where volumes are made; None = the system's.

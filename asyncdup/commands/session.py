@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import shutil
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from asyncdup.archive import sync
 from asyncdup.archive.archive_dir import ArchiveDir, default_base, folder_name
@@ -29,12 +31,11 @@ from asyncdup.events import EventHub, Notice, Warning
 from asyncdup.formats.names import ParsedName, parse_name, parse_names
 from asyncdup.threads import in_thread
 from asyncdup.transfer import Engine, Intervention, Lane, open_engine
-from asyncdup.transfer.adaptive import MOST
+from asyncdup.transfer.adaptive import START
 from asyncdup.transfer.engine import SPARE
 from asyncdup.transfer.suspend import slept
 from asyncdup.units import format_size
 
-DEFAULT_CONCURRENCY = 4
 NO_TEMP_SPACE = 34  # duplicity's exit code
 
 
@@ -143,10 +144,10 @@ async def open_session(
             await in_thread(cache.sweep)
         inherited = stack.enter_context(closing(Inherited()))
         tempdir = stack.enter_context(workspace(options.tempdir, cache.path if writing else None))
-        concurrency = _concurrency(backend, options)
-        if writing:
-            concurrency = _fit_to_disk(concurrency, options, tempdir, hub)
-        most = _most(options, tempdir) if writing else MOST
+        wanted = _concurrency(backend, options)
+        concurrency = START if wanted == "auto" else wanted
+        fits = _room_for(concurrency, options, tempdir, hub) if writing else sys.maxsize
+        concurrency = min(concurrency, fits)
         ways: tuple[str, ...] = ()
         if control.socket:  # opened first and closed last, so that it answers until everything has ended
             path = await stack.enter_async_context(control_socket(control, hub, environ=options.environ, now=options.now))
@@ -162,8 +163,8 @@ async def open_session(
         )
         engine = await stack.enter_async_context(
             open_engine(
-                concurrency="auto" if options.concurrency == "auto" else concurrency,
-                most=most,
+                concurrency="auto" if wanted == "auto" else concurrency,
+                most=max(1, fits),
                 policy=options.retry,
                 spool_dir=tempdir,
                 spool_bytes=options.spool,
@@ -201,7 +202,7 @@ def _backend_options(options: Options, hub: EventHub, *, brief: bool) -> Backend
         given.notify(message)
         hub.emit(Notice(message=message))
 
-    return replace(given, notify=notify, expected=1 if brief else given.concurrency or DEFAULT_CONCURRENCY)
+    return replace(given, notify=notify, expected=1 if brief else given.concurrency or START)
 
 
 def hostname() -> str:
@@ -209,32 +210,24 @@ def hostname() -> str:
     return socket.gethostname()
 
 
-def _concurrency(backend: Backend, options: Options) -> int:
-    if options.concurrency is not None and options.concurrency != "auto":
+def _concurrency(backend: Backend, options: Options) -> int | Literal["auto"]:
+    if options.concurrency is not None:
         return options.concurrency
-    return DEFAULT_CONCURRENCY if backend.supports_concurrency() else 1
+    return "auto" if backend.supports_concurrency() else 1
 
 
-def _most(options: Options, tempdir: Path) -> int:
-    """As many transfers as ``auto`` may come to: more volumes than the temporary folder has room for would fill it (S4)."""
+def _room_for(wanted: int, options: Options, tempdir: Path, hub: EventHub) -> int:
+    """As many transfers as the temporary folder has room for volumes; a notice if that is less than ``wanted`` (S4)."""
     if options.spool is not None or options.dry_run:
-        return MOST
-    return max(1, min(MOST, shutil.disk_usage(tempdir).free // options.volume_size - SPARE))
-
-
-def _fit_to_disk(concurrency: int, options: Options, tempdir: Path, hub: EventHub) -> int:
-    """As many transfers as the temporary folder has room for volumes (S4)."""
-    if options.spool is not None or options.dry_run:
-        return concurrency
+        return sys.maxsize
     free = shutil.disk_usage(tempdir).free
     fits = free // options.volume_size - SPARE
-    if fits >= concurrency:
-        return concurrency
     if fits < 0:
         raise AsyncdupError(
             f"{tempdir.parent} has {format_size(free)} free, and one volume of {format_size(options.volume_size)} needs twice its size",
             hint="make room there, choose another folder with --tempdir, or smaller volumes with --volsize",
             exit_code=NO_TEMP_SPACE,
         )
-    hub.emit(Notice(message=f"{tempdir.parent} has {format_size(free)} free: --concurrency is lowered from {concurrency} to {fits}"))
+    if fits < wanted:
+        hub.emit(Notice(message=f"{tempdir.parent} has {format_size(free)} free: --concurrency is lowered from {wanted} to {fits}"))
     return int(fits)

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 MOST: Final = 64  # transfers at once, whatever else allows (A7)
-START: Final = 4  # transfers at once that the search begins with (A2)
-FAR: Final = 0.1  # seconds of round trip from which on the search begins with twice as many (A2)
-AHEAD: Final = 2 << 20  # bytes: small objects, which are all round trips, are searched for from as many as hold so much together
+START: Final = 8  # transfers at once to begin with (A2)
+FROM_STORE: Final = 16  # the same from an object store, where each has a connection of its own: one that came later would begin slowly
+AHEAD: Final = 4 << 20  # bytes: small objects, which are all round trips, are searched for from as many as hold so much together
 
+PATIENCE: Final = 10  # windows before the search: a run that is through by then would pay for it and have nothing of it (A2)
 _WORTH: Final = 0.2  # share of a proportional gain that a change upwards has to bring (A2)
 _AS_GOOD: Final = 0.985  # of the goodput, that a change downwards may leave (A3)
 _NOISE: Final = 0.03  # at most so much less is put down to chance
@@ -43,6 +44,7 @@ class Controller:
     """The number of transfers of one lane in one direction.
 
     Args:
+        start: transfers at once to begin with.
         most: transfers at once that backend and memory allow.
         rtt: seconds of a round trip; ``window`` follows it.
 
@@ -50,15 +52,16 @@ class Controller:
         limit: how many there should be now.
     """
 
-    def __init__(self, *, most: int = MOST, rtt: float = 0.0) -> None:
+    def __init__(self, *, start: int = START, most: int = MOST, rtt: float = 0.0) -> None:
         self.rtt = rtt
         self._most = max(1, min(most, MOST))
         self._ceiling = float(self._most)
-        self.limit = min(self._most, 2 * START if rtt >= FAR else START)
+        self._start = start
+        self.limit = min(self._most, start)
         self._phase: Callable[[float], None] = self._search
         self._base: tuple[int, float] | None = None  # limit and goodput that a try is compared with
         self._rates: deque[float] = deque(maxlen=_MEMORY)  # of the windows judged at this limit
-        self._unsettled = 1  # windows that still show the last limit (A1)
+        self._unsettled = PATIENCE  # windows that are not judged (A1, A2)
         self._noise = 0.0  # by which goodput varies at the same limit, relative
         self._odd = 0  # windows in a row that show another path
         self._held = 0
@@ -83,10 +86,10 @@ class Controller:
             self._phase(rate)
         return self.limit
 
-    def found_small(self, size: int) -> int:
-        """Objects of ``size`` bytes are what is moved: the limit from now on. Only a search that has not judged anything yet begins with more."""
+    def found_size(self, size: int) -> int:
+        """Objects of at most ``size`` bytes are what is moved now: the limit from now on. Once a window was judged, the search knows better."""
         if self._phase == self._search and self._base is None:
-            self._move(max(self.limit, AHEAD // max(1, size)))
+            self._move(max(self._start, AHEAD // max(1, size)))
         return self.limit
 
     def throttled(self) -> int:
@@ -152,6 +155,7 @@ class Controller:
         if sum(self._rates) / 2 >= (_AS_GOOD - self._noise) * self._base[1]:
             self._holds[_DOWN] = _HOLD
             self._rest(self.limit)
+            self._next_try, self._held = _DOWN, _HOLD
         else:
             self._refuse(_DOWN)
 
@@ -193,7 +197,7 @@ class Controller:
         if limit == self.limit or limit <= above:
             return False
         self.limit = limit
-        self._unsettled = 1
+        self._unsettled = max(1, self._unsettled)
         self._rates.clear()
         return True
 

@@ -12,8 +12,8 @@ from typing import Final, Literal
 import anyio
 from anyio.abc import TaskGroup
 
-from asyncdup.events import AttemptFinished, AttemptStarted, Blocked, Event, EventHub, Progress, RetryScheduled, Unblocked
-from asyncdup.transfer.adaptive import Controller, Window
+from asyncdup.events import AttemptFinished, AttemptStarted, Blocked, Event, EventHub, OpQueued, Progress, RetryScheduled, Unblocked
+from asyncdup.transfer.adaptive import FROM_STORE, START, Controller, Window
 from asyncdup.transfer.gate import State
 from asyncdup.transfer.lane import Gate
 
@@ -23,9 +23,9 @@ TICK: Final = 0.1  # seconds between two looks at what is in flight
 LAG: Final = 0.05  # seconds: a loop that is so late (p95) is what holds things up (A6)
 RTT_COUNTS: Final = 60.0  # seconds that a round trip is remembered for (A1)
 
-_WAYS: Final[dict[str, Way]] = {"get": "down", "put": "up", "put_if_absent": "up", "part": "up"}
+_WAYS: Final[dict[str, Way]] = {"get": "down", "range": "down", "put": "up", "put_if_absent": "up", "part": "up"}
 _CHUNKS: Final = 4  # that a window must have of each transfer: bytes are seen a chunk at a time, and with fewer their number is chance
-_SAMPLE: Final = 4  # objects whose sizes tell of the others
+_SAMPLE: Final = 4  # objects, the last that came, whose sizes tell of the others
 _SMALL: Final = ("stat", "list", "delete")  # one request, so they last about a round trip
 
 
@@ -38,9 +38,9 @@ class Tuning:
         self._events = events
         self._tuners: list[Tuner] = []
 
-    def add(self, gate: Gate, *, most: int, change: Callable[[int, str], None]) -> None:
+    def add(self, gate: Gate, *, store: bool, most: int, change: Callable[[int, str], None]) -> None:
         """Have ``gate`` tuned, too. Arguments as of ``Tuner``."""
-        tuner = Tuner(gate, most=most, change=change)
+        tuner = Tuner(gate, store=store, most=most, change=change)
         self._tuners.append(tuner)
         if self.on:
             self._start(tuner)
@@ -67,6 +67,7 @@ class Tuner:
     """Watches one gate and changes its limit.
 
     Args:
+        store: it is that of an object store (A2).
         most: attempts at once that backend and memory allow (A7).
         change: called with the new limit and the reason.
 
@@ -74,20 +75,21 @@ class Tuner:
         on: whether it decides now. ``watches``: whether ``note`` is called with the events.
     """
 
-    def __init__(self, gate: Gate, *, most: int, change: Callable[[int, str], None]) -> None:
+    def __init__(self, gate: Gate, *, store: bool, most: int, change: Callable[[int, str], None]) -> None:
         self.on = False
         self.watches = False
         self._scope = anyio.CancelScope()  # of the task that decides
         self._gate = gate
-        self._most = most
+        self._store, self._most = store, most
         self._change = change
         self._controllers: dict[Way, Controller] = {}
         self._way: Way = "up"
+        self._started = anyio.Event()  # an attempt has, after nothing ran
         self._running: dict[int, tuple[str, float, bool]] = {}  # op: verb, when it last showed a sign of life, whether that was a byte
         self._slowest = 0.0  # seconds between two signs of life of an op, at most, in this window
         self._rtts: deque[tuple[float, float]] = deque()  # when seen, seconds
         self._bytes: dict[Way, int] = {"up": 0, "down": 0}
-        self._sizes: list[int] = []  # bytes of the first objects that were moved
+        self._sizes: deque[int] = deque(maxlen=_SAMPLE)  # bytes of the last objects that came or went
         self._limited: set[int] = set()  # ops that wait at a rate limit
         self._was_limited = False
 
@@ -117,7 +119,10 @@ class Tuner:
             return
         if isinstance(event, Progress):
             self._progressed(event.op, event.bytes)
+        elif isinstance(event, OpQueued):
+            self._saw_size(event.verb, event.size)
         elif isinstance(event, AttemptStarted):
+            self._started.set()
             self._running[event.op] = event.verb, anyio.current_time(), False
         elif isinstance(event, AttemptFinished):
             self._running.pop(event.op, None)
@@ -133,14 +138,17 @@ class Tuner:
     def _finished(self, event: AttemptFinished) -> None:
         if event.verb in _SMALL:
             self._saw_round_trip(event.seconds)
-        elif (
-            event.verb in _WAYS and len(self._sizes) < _SAMPLE and self._gate.waiting
-        ):  # with nobody waiting more slots would be empty ones (A6)
-            self._sizes.append(event.bytes)
-            if self.on and len(self._sizes) == _SAMPLE:
-                controller = self._controller(_WAYS[event.verb])
-                controller.found_small(max(self._sizes))
-                self._apply(controller, "auto: small objects")
+        self._saw_size(event.verb, event.bytes)
+
+    def _saw_size(self, verb: str, size: int) -> None:
+        """Of an object that is to be moved, or was. Small ones are not waited for: all that come soon know it from the first few."""
+        if verb not in _WAYS or not size:
+            return
+        self._sizes.append(size)
+        if self.on and len(self._sizes) == _SAMPLE:
+            controller = self._controller(_WAYS[verb])
+            controller.found_size(max(self._sizes))
+            self._apply(controller, "auto: the size of the objects")
 
     def _progressed(self, op: int, count: int) -> None:
         now = anyio.current_time()
@@ -166,11 +174,15 @@ class Tuner:
 
     def _controller(self, way: Way) -> Controller:
         if way not in self._controllers:
-            self._controllers[way] = Controller(most=self._most, rtt=self._rtt())
+            start = FROM_STORE if self._store and way == "down" else START
+            self._controllers[way] = Controller(start=start, most=self._most, rtt=self._rtt())
         return self._controllers[way]
 
     async def _judge_one(self) -> None:
-        """One window, looked at from its beginning to its end (A1)."""
+        """One window, looked at from its beginning to its end (A1). While nothing runs there is none: an idle lane costs nothing."""
+        if not self._gate.running:
+            self._started = anyio.Event()
+            await self._started.wait()
         controller = self._controller(self._way)
         controller.rtt = self._rtt()
         self._bytes = {"up": 0, "down": 0}

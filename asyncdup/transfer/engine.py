@@ -101,10 +101,10 @@ class Engine:
     def __init__(self, tasks: TaskGroup, settings: Settings, spool: Spool, flag: FlagFile | None) -> None:
         self.spool = spool
         self.events = settings.events
-        self.concurrency = settings.concurrency
         self._tuning = Tuning(tasks, settings.events, on=settings.auto)
         self._tasks = tasks
         self._settings = settings
+        self._widen_to(settings.concurrency)
         self._flag = flag
         self._memory = Memory(settings.memory)
         self._runner = Runner(tasks, settings.events.emit)
@@ -306,15 +306,15 @@ class Engine:
         for lane in self._lanes.values():
             lane.inline = False
         self._tuning.switch(on=concurrency == "auto")
+        self._widen_to(self.concurrency if concurrency == "auto" else concurrency)
         if concurrency != "auto":
-            self._widen_to(concurrency)
             for lane in self._lanes.values():
                 self._set_slots(lane, _slots(lane.backend, concurrency), why)
 
     def _widen_to(self, concurrency: int) -> None:
         self.concurrency = concurrency
         if self._settings.spool_items:
-            self.spool.room.set_items(concurrency + SPARE)
+            self.spool.room.set_bounds(items=concurrency + SPARE, size=self.spool.share if self.auto else None)
 
     def _set_slots(self, lane: Lane, slots: int, why: str) -> None:
         before = lane.concurrency
@@ -327,8 +327,9 @@ class Engine:
             self._set_slots(lane, slots, why)
             self._widen_to(max(each.concurrency for each in self._lanes.values()))
 
-        settings = self._settings
-        self._tuning.add(lane.gate, most=_slots(lane.backend, min(settings.most, settings.memory // IN_FLIGHT)), change=change)
+        settings, backend = self._settings, lane.backend
+        store, most = backend.capabilities().parts is not None, min(settings.most, settings.memory // IN_FLIGHT)
+        self._tuning.add(lane.gate, store=store, most=_slots(backend, most), change=change)
 
     def set_rate(self, *, upload: str | None = None, download: str | None = None, requests: float | None = None) -> None:
         """Change rate limits of all lanes together, at once (S10). None leaves one as it is.

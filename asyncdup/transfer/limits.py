@@ -168,9 +168,9 @@ class Room:
         """Whether waiting helps: something in here will leave by itself."""
         return any(place.leaves for place in self._places)
 
-    def set_items(self, items: int) -> None:
-        """Change the bound on items; what is held beyond it stays."""
-        self._items = items
+    def set_bounds(self, *, items: int | None, size: int | None) -> None:
+        """Change the bounds; what is held beyond them stays."""
+        self._items, self._size = items, size
         self.review()
 
     async def take(self, size: int, *, leaves: bool = False, may_overrun: Callable[[], bool] = lambda: False) -> Place:

@@ -14,21 +14,20 @@ import anyio
 
 from asyncdup.events import EventHub, Notice
 from asyncdup.transfer.adaptive import MOST, START
-from asyncdup.transfer.engine import SPARE, Engine, Settings, running
+from asyncdup.transfer.engine import Engine, Settings, running
 from asyncdup.transfer.intervention import FlagFile, Intervention, earlier_cause
 from asyncdup.transfer.lane import Gate
 from asyncdup.transfer.limits import Room
 from asyncdup.transfer.policy import RetryPolicy
 from asyncdup.transfer.spool import Spool
 
-DEFAULT_CONCURRENCY = 5
 MEMORY = 256 << 20  # bytes in flight over all lanes
 
 
 @asynccontextmanager
 async def open_engine(
     *,
-    concurrency: int | Literal["auto"] | None = None,
+    concurrency: int | Literal["auto"] = "auto",
     most: int = MOST,
     policy: RetryPolicy | None = None,
     spool_dir: Path | None = None,
@@ -49,10 +48,10 @@ async def open_engine(
     than Drained cancels them.
 
     Args:
-        concurrency: attempts at once per lane, default 5; 0: ops run inline; ``auto``: each lane looks for the best number (A1-A7).
+        concurrency: attempts at once per lane; 0: ops run inline; ``auto``: each lane looks for the best number (A1-A7).
         most: attempts at once per lane with ``auto``.
         spool_dir: folder for the spool's own folder, default: the system's for temporary files.
-        spool_bytes: bound of the spool; default: ``concurrency + 2`` files (S4).
+        spool_bytes: bound of the spool; default: ``concurrency + 2`` files, and with ``auto`` no more than 4 GiB or half of the free disk (S4).
         memory_bytes: bytes in flight over all lanes (S3).
         intervention: how the operator is told and may answer, in mode ``intervention``.
         asleep: seconds that the machine has been suspended in all, as ``suspend.slept`` knows; None: not looked at (T6).
@@ -62,16 +61,13 @@ async def open_engine(
     Raises:
         UsageError: a limit cannot be; the flag file is in the way or its folder cannot be written (N2).
     """
-    auto = concurrency == "auto"
-    if concurrency == "auto":
-        concurrency = min(START, most)
-    if concurrency is not None and concurrency < 0:
-        raise ValueError(f"concurrency is {concurrency}, but 0 is the least")
-    slots = DEFAULT_CONCURRENCY if concurrency is None else concurrency
+    slots = min(START, most) if concurrency == "auto" else concurrency
+    if slots < 0:
+        raise ValueError(f"concurrency is {slots}, but 0 is the least")
     operator = intervention or Intervention()
     settings = Settings(
         concurrency=slots,
-        auto=auto,
+        auto=concurrency == "auto",
         most=most,
         policy=policy or RetryPolicy(),
         memory=memory_bytes,
@@ -83,7 +79,7 @@ async def open_engine(
         spool_items=spool_bytes is None,
     )
     flag = await _flag(settings)
-    room = Room("spool", items=None if spool_bytes is not None else slots + SPARE, size=spool_bytes, emit=settings.events.emit)
+    room = Room("spool", size=spool_bytes, emit=settings.events.emit)
     spool = await Spool.create(spool_dir, room, partial(_disk_gate, settings), settings.events.emit)
     async with running(settings, spool, flag) as engine:
         engine.set_rate(upload=upload_limit, download=download_limit, requests=request_limit)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
@@ -24,23 +25,30 @@ from asyncdup.transfer.limits import CLEANUP, DiskRefused, Level, Place, Room, T
 
 T = TypeVar("T")
 
+SHARE = 4 << 30  # bytes
+
 
 class Spool:
-    """The spool of one engine."""
+    """The spool of one engine.
 
-    def __init__(self, folder: Path, room: Room, disk: SpoolDisk) -> None:
+    Attributes:
+        share: bytes that it may take where nobody has said how much: ``SHARE``, but no more than half of what was free at the start.
+    """
+
+    def __init__(self, folder: Path, room: Room, disk: SpoolDisk, share: int) -> None:
         self.folder = folder
         self.room = room
         self.disk = disk
+        self.share = share
         self._numbers = itertools.count(1)
         self._files: set[Path] = set()  # those that are ours to remove
 
     @classmethod
     async def create(cls, parent: Path | None, room: Room, new_gate: Callable[[str], Gate], emit: Callable[[Event], None]) -> Spool:
         """A new folder below ``parent`` (default: the system's folder for temporary files). ``new_gate``: makes that of the disk, by its name."""
-        folder, mounted = await in_thread(_make_folder, parent)  # one call: nobody would remove a folder if cancelled behind it
+        folder, mounted, free = await in_thread(_make_folder, parent)  # one call: nobody would remove a folder if cancelled behind it
         gate = new_gate(f"the disk at {mounted}")
-        return cls(folder, room, SpoolDisk(folder, room, gate, emit))
+        return cls(folder, room, SpoolDisk(folder, room, gate, emit), min(SHARE, free // 2))
 
     async def new(self, size_estimate: int) -> SpoolFile:
         """Room for a file of about ``size_estimate`` bytes; waits while the bound is reached.
@@ -166,10 +174,10 @@ class SpoolBody:
         await self._file.discard()
 
 
-def _make_folder(parent: Path | None) -> tuple[Path, Path]:
-    """A new folder, 0700 whatever the umask, and where its file system is mounted."""
+def _make_folder(parent: Path | None) -> tuple[Path, Path, int]:
+    """A new folder, 0700 whatever the umask, where its file system is mounted, and the bytes that are free there."""
     folder = Path(tempfile.mkdtemp("", "asyncdup-", parent))
-    return folder, mount_point(folder)
+    return folder, mount_point(folder), shutil.disk_usage(folder).free
 
 
 def _remove_all(folder: Path, files: tuple[Path, ...]) -> None:

@@ -90,6 +90,18 @@ def test_folders_are_0700_and_files_0600_whatever_the_umask(tmp_path: Path) -> N
     assert stat.S_IMODE((tmp_path / "base" / "n" / "m").stat().st_mode) == 0o600
 
 
+def test_a_file_is_the_owners_only_from_its_first_byte_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P15: before it has its name, too."""
+    modes: list[int] = []
+    folder = ArchiveDir(tmp_path, "n")
+    folder.create()
+    monkeypatch.setattr(ArchiveDir, "adopt", lambda self, temporary, name: modes.append(stat.S_IMODE(temporary.stat().st_mode)))
+
+    folder.write("m", b"x")
+
+    assert modes == [0o600]
+
+
 def test_a_failed_write_leaves_the_old_file_and_sweep_removes_the_rest(tmp_path: Path) -> None:
     """P6."""
     folder = ArchiveDir(tmp_path, "n")

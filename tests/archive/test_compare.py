@@ -181,7 +181,7 @@ def test_an_aborted_file_gives_no_line_of_its_own(tree: Path) -> None:
             comparer.simple(entry)
     comparer.finish()
 
-    assert lines == [] and len(os.listdir("/proc/self/fd")) == before
+    assert lines == [] and len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_file_swapped_for_a_symlink_meanwhile_is_not_read(tree: Path) -> None:

@@ -582,7 +582,7 @@ def test_giving_up_aborts_the_open_file_and_frees_the_temporary_ones(tmp_path: P
         merged.merger.close()
         merged.merger.close()
         assert not merged.sink.open and b"x" not in merged.contents
-        assert len(os.listdir("/proc/self/fd")) == handles
+        assert len(os.listdir("/proc/self/fd")) <= handles
         aborted += len(merged.sink.aborted)
 
     assert aborted

@@ -209,7 +209,7 @@ def test_a_tree_deeper_than_the_handles_is_written(target: Target, monkeypatch: 
     assert not target.problems
     assert [int(os.stat(target.path / os.fsdecode(path)).st_mtime) for path in deep] == list(range(30))
     assert (target.path / "d/d/d/x").exists() and (target.path / "z").exists()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_single_file_becomes_the_target_itself(target: Target) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import grp
 import os
@@ -68,7 +69,7 @@ def open_handles() -> Iterator[Callable[[], int]]:
     gc.collect()  # what earlier tests left to the collector must not be closed while this one counts
     before = len(os.listdir("/proc/self/fd"))
     yield lambda: len(os.listdir("/proc/self/fd")) - before
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @contextmanager
@@ -351,9 +352,10 @@ def test_a_file_that_was_swapped_is_not_opened(tmp_path: Path, swapped_for: str)
     else:
         (tmp_path / "file").write_bytes(b"another")
 
-    with pytest.raises(OSError):
+    with pytest.raises(OSError) as caught:
         walker.open(found)
     walker.close()
+    assert (caught.value.errno == errno.ELOOP) is (swapped_for == "symlink")  # what a symlink leads to is not even looked at
 
 
 def test_a_folder_that_was_swapped_for_a_symlink_is_not_entered(tmp_path: Path) -> None:

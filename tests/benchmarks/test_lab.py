@@ -93,18 +93,20 @@ def test_the_link_has_its_round_trip_is_cut_and_is_mended(lab_here: None) -> Non
         lab.start("server", [sys.executable, "-c", ECHO])
         lab.wait_port(7)
         client = lab.start("client", [sys.executable, "-c", ASK], stdout=subprocess.PIPE, text=True)
-        assert 0.055 < float(client.communicate()[0]) < 0.5
+        assert 0.055 < float(client.communicate()[0]) < 5
 
         lab.down()
         late = lab.start("client", [sys.executable, "-c", ASK])
+        while not lab.statistics().up.lost:  # it asks, and nobody hears it
+            time.sleep(0.05)
         with pytest.raises(subprocess.TimeoutExpired):
             late.wait(0.5)
-        assert lab.run("client", ["sleep", "60"], timeout=0.1) == -9
+        assert lab.run("client", ["sleep", "600"], timeout=0.1) == -9
         lab.up()
-        assert late.wait(10) == 0, "TCP asks again, and gets through"
+        assert late.wait(60) == 0, "TCP asks again, and gets through"
         counters = lab.statistics().up
         assert counters.connections >= 3 and counters.lost >= 1 and 0 < counters.delivered < counters.bytes
-        left = lab.start("server", ["sleep", "60"])
+        left = lab.start("server", ["sleep", "600"])
 
     assert left.returncode is not None, "what runs in the lab ends with it"
 
@@ -116,14 +118,14 @@ def test_an_owner_that_is_killed_leaves_no_process_behind(lab_here: None) -> Non
 import os, signal
 from benchmarks.lab import Lab, Link
 with Lab(Link()) as lab:
-    print(lab.start("server", ["sleep", "60"]).pid, flush=True)
+    print(lab.start("server", ["sleep", "600"]).pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
     owner = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     process = Path("/proc") / owner.stdout.strip() / "stat"
 
     assert owner.returncode == -9
-    for _ in range(200):
+    for _ in range(1200):
         if not process.exists() or process.read_text().rpartition(")")[2].split()[0] == "Z":
             return
         time.sleep(0.05)

@@ -177,16 +177,15 @@ def test_the_simulation_prints_its_table(capsys: pytest.CaptureFixture[str], tmp
 
 @pytest.mark.realtime
 @pytest.mark.slow
-@pytest.mark.parametrize(("words", "code"), [(["sh", "-c", "sleep 30 & exit 3"], 3), (["sleep", "30"], -9)])
-def test_the_runner_takes_what_is_left_behind_with_it(words: list[str], code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("words", "patience", "code"), [(["sh", "-c", "sleep 600 & exit 3"], 60, 3), (["sleep", "600"], 0.5, -9)])
+def test_the_runner_takes_what_is_left_behind_with_it(words: list[str], patience: float, code: int, tmp_path: Path) -> None:
     result = tmp_path / "result"
-    began = time.monotonic()
 
-    subprocess.run([sys.executable, "-S", "-m", "benchmarks.latency.runner", str(result), "0.5", *words], cwd=ROOT, check=True)
+    runner = [sys.executable, "-S", "-m", "benchmarks.latency.runner", str(result), str(patience)]
+    subprocess.run([*runner, *words], cwd=ROOT, check=True, timeout=100)
 
     record = json.loads(result.read_text())
     assert record["exit_code"] == code and record["cpu"] < 5 and record["peak"] > 1 << 19
-    assert time.monotonic() - began < 10
 
 
 @pytest.fixture(scope="module")
@@ -201,9 +200,11 @@ def lab_here() -> None:
 def test_the_emulator_tells_how_late_it_was(lab_here: None) -> None:
     with Lab(Link.of(rtt=0.02)) as lab:
         lab.run("client", [sys.executable, "-c", "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('198.18.0.2', 9))"])
-        time.sleep(0.1)
-
-        first, second = lab.statistics().up, lab.statistics().up
+        first = lab.statistics().up
+        while not first.late:  # it is still on its way
+            time.sleep(0.01)
+            first = lab.statistics().up
+        second = lab.statistics().up
 
     assert first.packets == second.packets >= 1
     assert first.late > 0.0 == second.late, "since it was last asked for"

@@ -188,7 +188,7 @@ def _objects(traceback: TracebackType | None) -> Iterator[tuple[str, str]]:
 
 def until(condition: Callable[[], object]) -> None:
     """Wait until it holds."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

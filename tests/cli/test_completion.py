@@ -34,7 +34,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def offered(*words: str) -> list[str]:
-    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=240)
     assert done.stderr == ""
     return sorted(line.partition("\t")[0] for line in done.stdout.splitlines())
 
@@ -76,7 +76,7 @@ def test_fish_offers_the_same(script: Path, tmp_path: Path) -> None:
     asked = "; ".join(f"complete -C 'asyncdup {' '.join(words)}'; echo ---" for words, _ in CASES)
     done = subprocess.run(
         ["fish", "--no-config", "-c", f"source {script / 'fish'}; {asked}"],
-        capture_output=True, text=True, check=True, timeout=30, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, cwd=tmp_path,
+        capture_output=True, text=True, check=True, timeout=240, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, cwd=tmp_path,
     )  # fmt: skip
     answers = [sorted(line.partition("\t")[0] for line in part.split("\n") if line) for part in done.stdout.split("---\n")[:-1]]
     assert answers == [found for _, found in CASES]
@@ -98,9 +98,11 @@ def test_the_manual_page_passes_mandoc_and_names_everything(tmp_path: Path, caps
     page = tmp_path / "asyncdup.1"
     page.write_text(capsys.readouterr().out)
 
-    lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True, text=True, check=False, timeout=30)
+    lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True, text=True, check=False, timeout=240)
     assert (lint.returncode, lint.stdout + lint.stderr) == (0, "")
-    shown = subprocess.run(["mandoc", "-T", "ascii", page], capture_output=True, text=True, check=True, timeout=30).stdout.replace("\b", "")
+    shown = subprocess.run(["mandoc", "-T", "ascii", page], capture_output=True, text=True, check=True, timeout=240).stdout.replace(
+        "\b", ""
+    )
     assert all(f".B {name.replace('-', chr(92) + '-')}" in manual() for name in ALL)
     assert all(option.name.replace("-", "\\-") in manual() for option in OPTIONS if option.help)
     assert "ASYNCDUP(1)" in shown

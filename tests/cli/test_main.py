@@ -187,14 +187,14 @@ def test_a_log_that_cannot_be_written_is_wrong_use(tmp_path: Path, capsys: pytes
     assert "--log-json" in capsys.readouterr().err
 
 
-def test_no_core_file_can_hold_a_passphrase() -> None:
-    """P15."""
-    before = resource.getrlimit(resource.RLIMIT_CORE)
-    try:
-        Fake().main()
-        assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
-    finally:
-        resource.setrlimit(resource.RLIMIT_CORE, before)
+def test_no_core_file_can_hold_a_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P15. What the limit was before does not matter: often it is 0 already."""
+    asked: dict[int, tuple[int, int]] = {}
+    monkeypatch.setattr(resource, "setrlimit", asked.__setitem__)
+
+    Fake().main()
+
+    assert asked[resource.RLIMIT_CORE][0] == 0
 
 
 def test_help_and_version_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,7 +251,7 @@ def test_version_help_and_typing_errors_load_nothing_heavy(word: str) -> None:
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=240)
 
     assert (done.returncode, done.stderr if word != "--nix" else "") == (0, "")
 
@@ -282,7 +282,7 @@ def test_a_reader_who_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
     os.read(read, 10)
     os.close(read)
 
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
 
     assert (process.returncode, err) == (141, "")
 

@@ -95,7 +95,7 @@ def test_an_order_needs_neither_the_event_loop_nor_ssh() -> None:
         "loaded = {'anyio', 'asyncio', 'asyncssh', 'asyncdup.transfer'} & set(sys.modules); sys.exit(str(loaded) if loaded else code)"
     )
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
 
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
 

@@ -29,7 +29,7 @@ def stock_python() -> str:
 def run_stock(*words: str) -> subprocess.CompletedProcess[str]:
     environ = os.environ | {"PASSPHRASE": "x", "COLUMNS": "120"}
     command = [stock_python(), "-m", "duplicity", *words]
-    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, stdin=subprocess.DEVNULL, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=240, stdin=subprocess.DEVNULL, check=False)
 
 
 def test_stock_shows_no_option_that_we_do_not_know() -> None:

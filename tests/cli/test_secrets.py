@@ -36,7 +36,8 @@ def test_no_command_shows_a_secret_when_all_goes_well(stage: Stage) -> None:
         assert stage.run(*stage.words(named(name), stage.url)) == 0
     assert stage.run(*stage.words(named("full"), plain, "--no-encryption", "--name=plain")) == 0
     for command in COMMANDS:
-        assert stage.run(*stage.words(command, plain, "--no-encryption", "--name=plain", "--force")) in (0, 1), command.name
+        expected = (23,) if command.name == "mount" else (0, 1)  # it wants an empty folder, and would stay
+        assert stage.run(*stage.words(command, plain, "--no-encryption", "--name=plain", "--force")) in expected, command.name
 
     assert stage.record.stat().st_size
     stage.look(stage.said())

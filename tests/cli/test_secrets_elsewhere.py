@@ -82,7 +82,7 @@ def test_killed_with_volumes_in_the_spool(stage: Stage, make_sshd: Callable[...,
     (stage.source / "noise").write_bytes(os.urandom(3 << 20))
     login = f"--ssh-options=-F none -i {server.keys.user} -oUserKnownHostsFile={server.keys.known_hosts}"
     url = f"sftp://{LOGIN.replace('user', server.user)}127.0.0.1:{server.port}/x"
-    words = stage.words(named("full"), url, login, "--volsize=1", "--concurrency=2", "--upload-limit=20k")
+    words = stage.words(named("full"), url, login, "--volsize=1", "--concurrency=2", "--upload-limit=20k", "--timeout=60")
     run = subprocess.Popen([sys.executable, "-m", "asyncdup", *words], env=stage.environment())
     started: set[str] = set()
 

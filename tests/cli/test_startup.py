@@ -27,7 +27,7 @@ def loaded(*words: str, home: Path) -> set[str]:
     """What a command line loads: packages outside the standard library, the slow ones within it, commands, routes and backends."""
     environment = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
     done = subprocess.run(
-        [sys.executable, "-c", _CODE, *words], capture_output=True, text=True, check=False, timeout=60, env=environment, cwd=home
+        [sys.executable, "-c", _CODE, *words], capture_output=True, text=True, check=False, timeout=240, env=environment, cwd=home
     )
     assert done.returncode == 0, done.stderr
     return set(done.stderr.split())

@@ -9,15 +9,23 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 import asyncdup
 from asyncdup.archive import lock as locks
-from asyncdup.archive.lock import EXPIRY, REFRESH, Holder, this_process
+from asyncdup.archive.archive_dir import ArchiveDir
+from asyncdup.archive.lock import EXPIRY, REFRESH, Holder, birth_of, this_process
+from asyncdup.backends.memory import MemoryBackend, Store
+from asyncdup.commands.cleanup import cleanup
+from asyncdup.commands.remove import remove_all_but_n_full, remove_older_than
 from asyncdup.commands.unlock import UnlockResult, unlock
 from asyncdup.errors import LockedError
 from asyncdup.testing import FaultyBackend
@@ -52,6 +60,28 @@ async def test_another_machines_lock_refuses_every_writer_and_nothing_is_written
     stage.nothing_is_left()
 
 
+@pytest.mark.parametrize("taken", ["target", "archive folder"])
+@pytest.mark.parametrize("command", [cleanup, partial(remove_older_than, time=START), partial(remove_all_but_n_full, count=1)])
+async def test_who_removes_is_a_writer_too(command: Any, taken: str, stage: Stage) -> None:
+    stage.write("a")
+    await stage.backup("full")
+    options = stage.options(force=True)
+    if taken == "target":
+        await put_lock(stage, FAR)
+    other = ArchiveDir(stage.cache, "cache")
+    before = await names(stage.url)
+
+    if taken == "archive folder":
+        other.lock()
+    try:
+        with pytest.raises(LockedError):
+            await command(stage.url, options=options)
+    finally:
+        other.unlock()
+
+    assert await names(stage.url) == before
+
+
 async def test_readers_take_no_lock_and_wait_for_none(stage: Stage) -> None:
     stage.write("a")
     await stage.backup("full")
@@ -75,6 +105,35 @@ async def test_the_lock_of_a_dead_process_of_this_machine_is_taken_over_with_a_n
     assert any("is taken over" in notice.message and str(dead.pid) in notice.message for notice in stage.of(asyncdup.events.Notice))
     assert not [name for name in await names(stage.url) if "lock" in name]
     assert tree(await stage.restore()) == tree(stage.source)
+
+
+async def test_what_a_writer_stored_just_before_it_ended_is_not_taken_for_unfinished(tmp_path: Path, schemes: None) -> None:
+    """Between our listing, which has its lock and no manifest yet, and our second look at the lock it has committed and ended."""
+    store: Store = {}
+    late: Store = {}
+    looks = itertools.count(1)
+    writer = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+
+    class Late(MemoryBackend):
+        def get(self, name: str, *, start: int = 0, length: int | None = None) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+            if "lock" in name and next(looks) == 2:
+                writer.communicate()
+                store.update(late)
+            return super().get(name, start=start, length=length)
+
+    asyncdup.register_backend("late", lambda location, options: Late(store))
+    stage = Stage(tmp_path, "late://place")
+    stage.write("a")
+    await stage.backup("full")
+    before = dict(store)
+    (manifest,) = (name for name in store if name.endswith(".manifest"))
+    late[manifest] = store.pop(manifest)
+    await put_lock(stage, replace(this_process("full", START), pid=writer.pid, birth=birth_of(writer.pid) or ""))
+
+    await stage.backup("full", archive_dir=tmp_path / "another machine")
+
+    assert before.items() <= store.items()
+    assert len((await stage.status()).chains) == 2
 
 
 async def test_a_lock_without_a_sign_of_life_is_taken_over_after_an_hour(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from asyncdup.commands.workspace import workspace
 with workspace(Path(sys.argv[1])) as path:
     (path / "volume").write_bytes(b"data")
     print(path, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

@@ -59,7 +59,7 @@ class Crash:
         return here
 
     def killed_with(self, volumes: int) -> Archive:
-        """What a kill left when so many volumes were stored."""
+        """What a kill left when so many volumes were stored. Of a run with one transfer at once: of several two may be stored in one moment."""
         for number, state in enumerate(self.states):
             here = self.at(state, f"left-{number}")
             if state.model == "kill" and len(good_volumes(here)) == volumes:

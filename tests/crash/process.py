@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-WAIT = 60.0  # seconds for something to happen that must
+WAIT = 120.0  # seconds for something to happen that must
 
 # A target on the local disk that answers as late as a far one, so that there is time to stop a run in the middle of a transfer;
 # if it would take for ever, then only for volumes.
@@ -67,7 +67,10 @@ class Run:
         """Return when it has happened; it must, before the process ends."""
         deadline = time.monotonic() + WAIT
         while not happens():
-            assert self._process.poll() is None, f"ended with {self.end()}: {self.output}"
+            ended = self._process.poll() is not None
+            if ended and happens():  # since the last look
+                return
+            assert not ended, f"ended with {self.end()}: {self.output}"
             assert time.monotonic() < deadline
             time.sleep(0.002)
 

@@ -13,6 +13,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from crash.disk import MODELS, Disk, State
@@ -67,23 +68,23 @@ def disk_of(archive: Archive, seed: int) -> Disk:
     return Disk(archive.target, archive.cache["us"] / "c", tempdir=archive.folder, models=MODELS, rng=random.Random(seed))
 
 
-def crash_points(archive: Archive, action: str, seed: int) -> Crash:
-    return Crash(archive, action, disk=disk_of(archive, seed))
+def crash_points(archive: Archive, action: str, seed: int, **options: Any) -> Crash:
+    return Crash(archive, action, disk=disk_of(archive, seed), **options)
 
 
 def full(archive: Archive, seed: int) -> Crash:
     return crash_points(archive, "full", seed)
 
 
-def incremental(archive: Archive, seed: int) -> Crash:
+def incremental(archive: Archive, seed: int, **options: Any) -> Crash:
     archive.by_us("full", volume_size=SMALL)
     edit(archive.source, 1_500_001_000)
-    return crash_points(archive, "incremental", seed)
+    return crash_points(archive, "incremental", seed, **options)
 
 
 def resumed(archive: Archive, seed: int) -> Crash:
     """A run that goes on with what a killed one has left."""
-    here = incremental(archive, seed).killed_with(volumes=2)
+    here = incremental(archive, seed, concurrency=1).killed_with(volumes=2)
     return crash_points(here, "incremental", seed)
 
 

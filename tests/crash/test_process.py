@@ -124,7 +124,7 @@ def test_a_second_ctrl_c_or_a_sigterm_cancels_at_once(place: Place, signals: tup
 
 def test_a_second_run_is_refused_and_does_no_harm(place: Place) -> None:
     """P10: exit 23, at once; the first run ends right. A reader needs no lock."""
-    with place.running("full", latency=0.1) as first:
+    with place.running("full", latency=0.5) as first:
         first.wait_for(lambda: place.volumes() >= 1)
         first.send(signal.SIGSTOP)
         second = place.start("full")
@@ -141,7 +141,7 @@ def test_the_lock_of_a_stock_run_is_respected(place: Place) -> None:
     """Format, section 15: stock's lock is this one."""
     (place.cache / "c").mkdir(parents=True)
     with open(place.cache / "c/lockfile", "w") as lockfile:
-        program = f"import fcntl, sys, time; fcntl.lockf({lockfile.fileno()}, fcntl.LOCK_EX); print(flush=True); time.sleep(60)"
+        program = f"import fcntl, sys, time; fcntl.lockf({lockfile.fileno()}, fcntl.LOCK_EX); print(flush=True); time.sleep(600)"
         holder = subprocess.Popen(["python3", "-c", program], stdout=subprocess.PIPE, pass_fds=[lockfile.fileno()])
         try:
             assert holder.stdout is not None
@@ -159,8 +159,8 @@ def test_a_stock_run_that_was_killed_is_cleared_away(place: Place, stock: Stock)
     words = [stock.python.with_name("duplicity"), *place.words("full")]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while place.volumes() < 3 and process.poll() is None and time.monotonic() < deadline:
+        deadline = time.monotonic() + 120
+        while place.volumes() < 1 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         assert process.poll() is None
     finally:

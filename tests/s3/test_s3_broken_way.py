@@ -122,7 +122,7 @@ async def test_an_object_that_is_always_wrong_is_given_up_after_three_fetches(mo
 @pytest.mark.slow
 async def test_an_answer_that_never_comes_is_not_waited_for(moto_place: Place) -> None:
     """T0, T3: ended by the engine, looked into, sent again."""
-    async with ground(moto_place, policy=RetryPolicy(base=0.01, cap=0.02, response_timeout=0.4, stall_timeout=0.4)) as g:
+    async with ground(moto_place, policy=RetryPolicy(base=0.01, cap=0.02, response_timeout=2.0, stall_timeout=2.0)) as g:
         g.proxy.on("PutObject", hang)
 
         await g.put()

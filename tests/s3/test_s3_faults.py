@@ -20,7 +20,8 @@ from asyncdup.testing.httpfaults import (
     stale,
 )
 from asyncdup.transfer import RetryPolicy
-from tests.s3.conftest import Place, free_ports
+from tests.ports import free_port
+from tests.s3.conftest import Place
 from tests.s3.fault_ground import BODY, DATA, ground
 
 pytestmark = pytest.mark.realtime
@@ -277,7 +278,7 @@ async def test_a_stale_list_is_the_servers_and_a_look_at_the_object_is_not(moto_
 
 async def test_nobody_at_the_address_is_a_matter_of_the_lane(moto_place: Place) -> None:
     """G1: refused connections close the gate for all, at once."""
-    (port,) = free_ports(1)
+    port = free_port()
     backend = moto_place.through(f"http://127.0.0.1:{port}").backend()
     try:
         with pytest.raises(RetryableError) as caught:

@@ -56,7 +56,7 @@ class Program:
 
     async def killed(self, at: anyio.Event, argv: list[str]) -> None:
         """Start ``argv`` and kill it as soon as ``at`` is set."""
-        with open(self.folder / "output", "wb") as output, anyio.fail_after(60):
+        with open(self.folder / "output", "wb") as output, anyio.fail_after(240):
             process = await anyio.open_process(argv, env=self._environ, stdout=output, stderr=output)
             await at.wait()
             process.send_signal(signal.SIGKILL)

@@ -55,7 +55,7 @@ class Job:
             env={"PATH": os.environ["PATH"], **self.place.environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr

@@ -25,7 +25,7 @@ def asyncdup(place: Place, folder: Path, *words: str) -> None:
         env={"PATH": os.environ["PATH"], **place.environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -43,5 +43,6 @@ def test_a_restore_of_one_large_volume_fetches_it_in_ranges(weed_place: Place, t
     assert (target / "large").read_bytes() == data
     events = [json.loads(line) for line in log.read_text().splitlines()]
     ended = [event for event in events if event.get("event") == "AttemptFinished" and event["verb"] == "range"]
-    assert len(ended) >= 4 and {event["outcome"] for event in ended} == {"ok"}
-    assert sum(event["bytes"] for event in ended) >= _SIZE
+    assert {event["outcome"] for event in ended} <= {"ok", "cancelled"}, "on a slow machine one may be asked for twice"
+    right = [event["bytes"] for event in ended if event["outcome"] == "ok"]
+    assert len(right) >= 4 and sum(right) >= _SIZE

@@ -21,7 +21,7 @@ async def test_an_hour_passes_at_once() -> None:
     await anyio.sleep(3600)
 
     assert anyio.current_time() == pytest.approx(3600)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 60
 
 
 async def test_timers_fire_in_order_of_their_instants() -> None:

@@ -24,7 +24,7 @@ from asyncdup.testing.simulation import simulate
 
 EXAMPLES = int(os.environ.get("ASYNCDUP_EXAMPLES", "200"))
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(max(180, 2 * EXAMPLES))]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(max(600, 2 * EXAMPLES))]
 
 Doing = tuple[str, int, int]
 STEPS = "edit edit edit full incremental incremental backup kill kill restore verify check damage lose prune thin cleanup lose_cache weather two_writers"

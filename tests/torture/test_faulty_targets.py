@@ -19,7 +19,7 @@ SEEDS = int(os.environ.get("ASYNCDUP_SIMULATIONS", "2000"))
 PARTS = 20  # tests, so that several workers take part
 ONE = os.environ.get("ASYNCDUP_SEED")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(max(120, SEEDS))]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(max(300, SEEDS))]
 
 
 async def life(world: World) -> None:

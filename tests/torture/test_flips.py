@@ -31,7 +31,7 @@ from asyncdup.formats.sigtar import SigtarReader
 from asyncdup.formats.tar import Entry
 from asyncdup.transfer import RetryPolicy
 
-pytestmark = [pytest.mark.slow, pytest.mark.realtime]
+pytestmark = [pytest.mark.slow, pytest.mark.realtime, pytest.mark.timeout(600)]
 
 START, DAY = 1_700_000_000, 86_400
 FLIPS = int(os.environ.get("ASYNCDUP_FLIPS", "120"))
@@ -123,8 +123,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Whole]:
     def make(form: str) -> Whole:
         if form not in made:
             folder = tmp_path_factory.mktemp(form)
-            made[form] = Whole(folder, folder / "source", FORMS[form])
-            made[form].make()
+            fresh = Whole(folder, folder / "source", FORMS[form])
+            fresh.make()
+            made[form] = fresh
         return made[form]
 
     return make

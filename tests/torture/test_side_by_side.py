@@ -21,7 +21,7 @@ from asyncdup.testing.simulation import simulate
 
 PAIRS = int(os.environ.get("ASYNCDUP_PAIRS", "20"))
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(max(120, PAIRS))]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(max(300, PAIRS))]
 
 
 async def writer(world: World) -> object:

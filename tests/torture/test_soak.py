@@ -29,7 +29,7 @@ WINDOW = 10  # cycles, the least of which counts: what a cycle takes for a momen
 GROWTH = 1.02  # of memory, from the first window to the last
 POOLS = 8  # threads more than in the first window: a pool keeps as many as were ever busy at once; one that a cycle loses is 30 at the end
 
-pytestmark = [pytest.mark.slow, pytest.mark.realtime, pytest.mark.timeout(120 + 120 * MINUTES)]
+pytestmark = [pytest.mark.slow, pytest.mark.realtime, pytest.mark.timeout(600 + 120 * MINUTES)]
 
 
 @dataclass(frozen=True)

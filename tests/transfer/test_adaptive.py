@@ -9,7 +9,7 @@ from statistics import mean
 
 import pytest
 
-from asyncdup.transfer.adaptive import MOST, Controller, Window
+from asyncdup.transfer.adaptive import MOST, PATIENCE, START, Controller, Window
 
 SEEDS = range(5)
 MINUTES = 10 * 60.0
@@ -151,49 +151,56 @@ def test_windows_follow_the_round_trip() -> None:
     """A1: shorter ones while searching."""
     assert [Controller(rtt=rtt).window for rtt in (0.0, 0.1, 0.6)] == [1.0, 1.0, 2.4]
     steady = Driver(4, rtt=0.5)
-    steady.run(12)
+    steady.run(20)
     assert steady.controller.window == 4.0
 
 
 def test_the_first_window_after_a_change_is_not_judged() -> None:
     """A1."""
     controller = Controller()
-    assert controller.judge(Window(1.0, 0)) == 4
-    assert controller.judge(Window(1.0, 4_000_000)) == 8
-    assert controller.judge(Window(1.0, 0)) == 8
+    for _ in range(PATIENCE):
+        controller.judge(Window(1.0, 0))
     assert controller.judge(Window(1.0, 8_000_000)) == 16
+    assert controller.judge(Window(1.0, 0)) == 16
+    assert controller.judge(Window(1.0, 16_000_000)) == 32
+
+
+def test_a_short_run_stays_where_it_began() -> None:
+    """A2: it would pay for a search and have nothing of it."""
+    driver = Driver(100.0)
+    driver.run(PATIENCE)
+    assert driver.seen == [START]
+    driver.run(1)
+    assert driver.seen == [START, 2 * START]
 
 
 def test_it_doubles_while_that_is_worth_it_and_then_tries_the_middle_once() -> None:
-    """A2: 4, 8, 16; sixteen bring too little over eight, nor do twelve."""
-    driver = Driver(8.5)
-    driver.run(12)
+    """A2: 8, 16, 32; thirty-two bring too little over sixteen, nor do twenty-four."""
+    driver = Driver(16.5)
+    driver.run(PATIENCE + 10)
 
-    assert driver.seen == [4, 8, 16, 12, 8]
-
-
-def test_it_begins_with_more_where_it_is_far() -> None:
-    """A2."""
-    assert (Controller(rtt=0.099).limit, Controller(rtt=0.1).limit) == (4, 8)
+    assert driver.seen == [8, 16, 32, 24, 16]
 
 
-def test_small_objects_are_searched_for_from_more_before_anything_was_judged() -> None:
-    """A2: two MiB together, within the bounds; later the search knows better."""
-    assert [Controller().found_small(size) for size in (64 << 10, 1 << 10, 1 << 20, 0)] == [32, 64, 4, 64]
-    assert Controller(most=10).found_small(64 << 10) == 10
+def test_of_small_objects_there_are_more_at_once_until_anything_was_judged() -> None:
+    """A2: four MiB together, within the bounds; for as long as they are small. Later the search knows better."""
+    assert [Controller().found_size(size) for size in (128 << 10, 64 << 10, 1 << 10, 1 << 20)] == [32, 64, 64, 8]
+    assert Controller(most=10).found_size(64 << 10) == 10
+    assert Controller(start=16).found_size(1 << 20) == 16
 
     controller = Controller()
-    for _ in range(2):
-        controller.judge(Window(1.0, 1000))
-    before = controller.limit
-    assert controller.found_small(1000) == before
+    assert (controller.found_size(64 << 10), controller.found_size(1 << 20)) == (64, 8)
+    for _ in range(PATIENCE):
+        assert controller.judge(Window(1.0, 8_000_000)) == 8
+    assert controller.judge(Window(1.0, 8_000_000)) == 16
+    assert controller.found_size(1000) == 16
 
 
 def test_a_few_fewer_are_kept_if_nothing_is_lost_and_a_few_more_if_they_gain() -> None:
-    """A3: from sixteen, where eleven are enough, down to twelve, and not to nine; when there is more to be had, up again."""
+    """A3: from sixteen, where eleven are enough, down to twelve and at once on, but not to nine; when there is more to be had, up again."""
     driver = Driver(11.0)
     driver.run(60)
-    assert driver.seen[:7] == [4, 8, 16, 32, 24, 16, 12] and 9 in driver.seen
+    assert driver.seen[:8] == [8, 16, 32, 24, 16, 12, 9, 12]
     assert driver.controller.limit == 12
 
     driver.capacity = 100.0
@@ -214,7 +221,7 @@ def test_each_refusal_doubles_the_rest_before_the_next_try() -> None:
 def test_another_path_is_searched_anew() -> None:
     """A4: two windows of less than seven tenths."""
     driver = Driver(8.0)
-    driver.run(16)
+    driver.run(PATIENCE + 14)
     driver.capacity = 2.0
     driver.run(200)
 
@@ -224,7 +231,7 @@ def test_another_path_is_searched_anew() -> None:
 def test_a_throttle_cuts_at_once_and_once_in_four_windows() -> None:
     """A5: to seven tenths; nine tenths of where it was are the most for thirty windows."""
     driver = Driver(100.0)
-    driver.run(10)
+    driver.run(PATIENCE + 8)
     assert driver.controller.limit == 64
 
     assert driver.controller.throttled() == 44
@@ -237,7 +244,7 @@ def test_a_throttle_cuts_at_once_and_once_in_four_windows() -> None:
 def test_after_a_throttle_the_ceiling_rises_again() -> None:
     """A5: by a quarter every thirty windows."""
     driver = Driver(100.0, most=10)
-    driver.run(10)
+    driver.run(PATIENCE + 8)
     driver.controller.throttled()
     driver.run(29)
     assert max(driver.seen[driver.seen.index(10) + 1 :]) <= 9
@@ -250,7 +257,7 @@ def test_what_something_else_held_up_proves_nothing() -> None:
     driver = Driver(1.0)
     driver.run(100, held_up=True)
 
-    assert driver.seen == [4]
+    assert driver.seen == [START]
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 64, 1000])
@@ -270,4 +277,4 @@ def test_nothing_arriving_is_no_reason_to_do_anything_wild() -> None:
     driver = Driver(0.0)
     driver.run(200)
 
-    assert max(driver.seen) <= 8
+    assert max(driver.seen) <= 2 * START

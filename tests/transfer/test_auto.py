@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
+from asyncdup.backends.base import Backend
 from asyncdup.backends.bodies import BytesBody
 from asyncdup.backends.memory import MemoryBackend
 from asyncdup.events import LimitChanged
 from asyncdup.testing.faults import Raise, throttled
 from asyncdup.testing.faulty import FaultyBackend
 from asyncdup.testing.slow import SlowBackend
-from asyncdup.transfer import open_engine
+from asyncdup.transfer import ReadRequest, open_engine, spool
+from asyncdup.transfer.adaptive import FROM_STORE, MOST, START
 
 MIB = 1 << 20
 SECONDS = 90  # that a link is driven for
@@ -79,7 +81,7 @@ async def test_a1_auto_moves_nine_tenths_of_what_the_best_fixed_number_does(link
 
 @pytest.mark.parametrize("down", [False, True], ids=["up", "down"])
 async def test_a2_small_objects_are_many_at_once_from_the_beginning(down: bool, log) -> None:
-    """500 of 64 KiB at 100 ms: a search from 8 would still be under way when they are through."""
+    """500 of 64 KiB at 100 ms: with eight at once they would take twice as long. Those to be fetched are of unknown size until some are here."""
     backend = SlowBackend(MemoryBackend(), latency=0.1)
     names = [f"{number:03}" for number in range(500)]
     for name in names if down else ():
@@ -92,7 +94,64 @@ async def test_a2_small_objects_are_many_at_once_from_the_beginning(down: bool, 
             for name in names:
                 tasks.start_soon(engine.run, lane, "get" if down else "put", name, None if down else Pieces(64 << 10))
     assert anyio.current_time() - begin < 0.1 * (500 / 32 + 6)
-    assert log.of(LimitChanged)[1].why == "auto: small objects"
+    assert log.of(LimitChanged)[1].why == "auto: the size of the objects"
+
+
+async def test_a2_large_objects_behind_small_ones_are_few_at_once_again(log) -> None:
+    """The small metadata of a long chain must not bring on that many volumes."""
+    async with open_engine(concurrency="auto", events=log.hub) as engine:
+        lane = engine.lane(SlowBackend(MemoryBackend(), latency=0.1))
+        for size in [1000] * 10 + [MIB] * 10:
+            await engine.submit(lane, "put", f"{size} {anyio.current_time()}", Pieces(size))
+            await anyio.sleep(0.01)
+    assert [event.new for event in log.of(LimitChanged)] == [START, MOST, START]
+
+
+@pytest.mark.parametrize(
+    ("backend", "start"), [(MemoryBackend(), FROM_STORE), (SlowBackend(MemoryBackend()), START)], ids=["store", "other"]
+)
+async def test_a2_from_an_object_store_there_are_more_at_once(backend: Backend, start: int, log) -> None:
+    async with open_engine(concurrency="auto", events=log.hub) as engine:
+        lane = engine.lane(backend)
+        for number in range(4):
+            await engine.run(lane, "put", f"{number}", Pieces(MIB))
+        assert lane.concurrency == START
+        async with engine.read_ordered(lane, [ReadRequest(f"{number}", MIB) for number in range(4)]) as items:
+            assert [item.name async for item in items] == ["0", "1", "2", "3"]
+        assert lane.concurrency == start
+
+
+async def test_s4_the_spool_is_bounded_in_bytes_too_where_nobody_gave_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "SHARE", 10)
+    async with open_engine() as engine:
+        (await engine.spool.new(6)).seal(6, {})
+        with anyio.move_on_after(1) as waiting:
+            await engine.spool.new(6)
+        assert waiting.cancelled_caught
+        engine.set_concurrency(START)
+        (await engine.spool.new(6)).seal(6, {})
+        engine.set_concurrency("auto")
+        with anyio.move_on_after(1) as waiting:
+            await engine.spool.new(6)
+        assert waiting.cancelled_caught
+
+
+async def test_an_idle_lane_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+    sleep_until = anyio.sleep_until
+
+    async def counted(deadline: float) -> None:
+        looks.append(deadline)
+        await sleep_until(deadline)
+
+    monkeypatch.setattr(anyio, "sleep_until", counted)
+    async with open_engine() as engine:
+        lane = engine.lane(SlowBackend(MemoryBackend(), latency=0.5))
+        await anyio.sleep(3600)
+        assert not looks
+        await engine.run(lane, "put", "a", BytesBody(b"x"))
+        await anyio.sleep(3600)
+        assert 0 < len(looks) <= 25
 
 
 async def test_a6_a_slow_producer_proves_nothing(log) -> None:
@@ -100,9 +159,9 @@ async def test_a6_a_slow_producer_proves_nothing(log) -> None:
     async with open_engine(concurrency="auto", events=log.hub) as engine:
         lane = engine.lane(SlowBackend(MemoryBackend(), latency=0.05))
         for number in range(60):
-            await engine.submit(lane, "put", f"{number}", BytesBody(b"x" * 1000))
+            await engine.submit(lane, "put", f"{number}", Pieces(MIB))
             await anyio.sleep(1)
-        assert lane.concurrency == 4
+        assert lane.concurrency == START
 
 
 async def test_a5_a_throttle_cuts_the_limit(log) -> None:

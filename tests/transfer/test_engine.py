@@ -232,7 +232,7 @@ async def test_on_stored_is_awaited_inside_the_op(far) -> None:
         await anyio.sleep(7)
         noted.append(info.name)
 
-    async with open_engine() as engine:
+    async with open_engine(concurrency=1) as engine:
         op = await engine.submit(engine.lane(far()), "put", "a", BytesBody(b"1"), on_stored=note)
         assert noted == []
         await op.wait()
@@ -265,7 +265,7 @@ async def test_leaving_by_an_exception_cancels_and_raises_it_as_it_is(far, log) 
     error = ValueError("mine")
 
     with pytest.raises(ValueError, match="mine") as caught:
-        async with open_engine(events=log.hub) as engine:
+        async with open_engine(concurrency=1, events=log.hub) as engine:
             await engine.submit(engine.lane(backend), "put", "a", BytesBody(b"x"))
             await anyio.sleep(1)
             raise error
@@ -368,7 +368,7 @@ async def test_t2_a_slow_body_is_not_the_transports_fault(far) -> None:
             return slow_chunks()
 
     backend = far()
-    async with open_engine() as engine:
+    async with open_engine(concurrency=1) as engine:
         await engine.run(engine.lane(backend), "put", "a", Slow(b"xy"))
 
     assert backend.names("put") == ["a"] and anyio.current_time() == 2000

@@ -21,7 +21,7 @@ from asyncdup.transfer import open_engine
 
 EXAMPLES = int(os.environ.get("ASYNCDUP_EXAMPLES", "200"))
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(max(120, EXAMPLES))]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(max(300, EXAMPLES))]
 
 work = "put put put_spooled put_large put_large get look delete read write"
 trouble = "fail fail outage suspend cancel kill"

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 USER, PASSWORD = "user", "s3cret wörd"
 
 
@@ -42,12 +44,10 @@ def find_rclone() -> str:
 @pytest.fixture(scope="session")
 def shared_dav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dav]:
     folder = tmp_path_factory.mktemp("dav")
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
+    port = free_port()
     words = ["serve", "webdav", "--config=", f"--addr=127.0.0.1:{port}", f"--user={USER}", "--log-level=ERROR"]
     server = subprocess.Popen([find_rclone(), *words, str(folder)], env={**os.environ, "RCLONE_PASS": PASSWORD}, stderr=subprocess.DEVNULL)
-    for _ in range(1000):
+    for _ in range(6000):
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             break
         time.sleep(0.01)

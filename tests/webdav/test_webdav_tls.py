@@ -52,14 +52,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def serving(certificate: Path, **options: Any) -> AsyncGenerator[tuple[Backend, list[int]], None]:
-    """A backend of a server with that certificate, and the ports that its requests came from."""
+async def serving(certificate: Path, *, elsewhere: str = "", **options: Any) -> AsyncGenerator[tuple[Backend, list[int]], None]:
+    """A backend of a server with that certificate, and the ports that its requests came from. ``elsewhere``: where it sends everybody."""
     peers: list[int] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         peers.append(request.transport.get_extra_info("peername")[1])
-        return web.Response(status=404)
+        return web.Response(status=302, headers={"Location": elsewhere}) if elsewhere else web.Response(status=404)
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
@@ -93,6 +93,14 @@ async def test_an_unchecked_certificate_is_said(certificate: Path) -> None:
         with pytest.raises(NotFound):
             await backend.stat("x")
     assert len(said) == 1 and "not checked" in said[0]
+
+
+async def test_no_redirect_leads_out_of_tls(certificate: Path) -> None:
+    """P14: not on the same host either, where somebody else may listen on the way."""
+    trusted = {"ssl_cacert_file": str(certificate)}
+    async with serving(certificate, elsewhere="http://127.0.0.1:1/b/x", settings=trusted) as (backend, _):
+        with pytest.raises(OperatorError, match=r"redirects to http://127\.0\.0\.1"):
+            await backend.stat("x")
 
 
 async def test_connections_are_kept_until_they_are_dropped(certificate: Path) -> None:
