@@ -308,9 +308,9 @@ async def test_killed_while_it_held_the_lock_the_next_run_takes_it_over(tmp_path
     target = tmp_path / "target"
     (tmp_path / "source").mkdir()
     (tmp_path / "source/big").write_bytes(os.urandom(6_000_000))
-    holding = program(tmp_path, "one", latency="0.2")
+    holding = program(tmp_path, "one", latency="0.5")
     try:
-        with anyio.fail_after(30):
+        with anyio.fail_after(120):
             while not (list(target.glob("asyncdup-lock-*")) and list(target.glob("*vol1*"))):
                 await anyio.sleep(0.02)
         holding.send_signal(signal.SIGSTOP)  # else it might be done before the second is there

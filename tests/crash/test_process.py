@@ -160,20 +160,24 @@ def test_a_stock_run_that_was_killed_is_cleared_away(place: Place, stock: Stock)
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
-        while place.volumes() < 1 and process.poll() is None and time.monotonic() < deadline:
+        while not (place.volumes() and parts(place)) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         assert process.poll() is None
     finally:
         process.kill()
         process.communicate()
     torn = place.names(place.target)
-    assert any(name.endswith(".part") for name in place.names(place.cache / "c"))
+    assert parts(place)
 
     output = goes_on_afresh(place)
 
     assert output.count("was never finished") == 1
     assert not set(torn) & set(place.names(place.target))
-    assert not [name for name in place.names(place.cache / "c") if name.endswith(".part")]
+    assert not parts(place)
+
+
+def parts(place: Place) -> list[str]:
+    return [name for name in place.names(place.cache / "c") if name.endswith(".part")]
 
 
 def goes_on_afresh(place: Place) -> str:
