@@ -38,7 +38,7 @@ VERSION = packet(wire.VERSION, struct.pack(">I", 3) + EXTENSION)
 
 
 async def made() -> tuple[Session, Channel]:
-    session, channel = Session(), Channel()
+    session, channel = Session(20.0), Channel()
     session.connection_made(cast("asyncssh.SSHClientChannel[bytes]", channel))
     await anyio.lowlevel.checkpoint()
     return session, channel
@@ -103,3 +103,25 @@ async def test_a_session_that_ends_before_the_first_answer_ends_all_waits() -> N
 
     for each in (session.version, answer):
         assert isinstance((await each.wait()).error, asyncssh.SFTPConnectionLost)
+
+
+async def test_a_server_that_never_answers_the_first_packet_is_given_up_in_time() -> None:
+    """T3: of a channel that opens and then says nothing nobody else would tell."""
+    began = anyio.current_time()
+    session, channel = await made()
+    answer = session.send(wire.STAT, wire.text(b"x"))
+
+    assert "in time" in str((await answer.wait()).error)
+
+    assert channel.aborted and anyio.current_time() - began == pytest.approx(20.0)
+
+
+async def test_one_that_has_answered_it_may_take_its_time_with_the_rest() -> None:
+    session, channel = await made()
+    session.data_received(VERSION, None)
+    answer = session.send(wire.STAT, wire.text(b"x"))
+
+    with anyio.move_on_after(60.0) as scope:
+        await answer.wait()
+
+    assert scope.cancelled_caught and not channel.aborted

@@ -344,7 +344,7 @@ async def dial(login: Login, *, place: str, window: int) -> Connection:
     try:
         tune(ssh.get_extra_info("socket"), login.options.timeout, congestion=login.options.settings.get("tcp_congestion"))
         with anyio.fail_after(login.options.timeout):
-            sftp = Session()
+            sftp = Session(login.options.timeout)
             # Behind the request for the channel: sshd has other things to say first, and its answer would wait until they are acknowledged.
             asyncio.get_running_loop().call_soon(acknowledge_at_once, ssh.get_extra_info("socket"))
             await ssh.create_session(lambda: sftp, subsystem="sftp", encoding=None, window=RECEIVE_WINDOW)

@@ -95,12 +95,15 @@ class Answer:
 class Session(asyncssh.SSHClientSession[bytes]):
     """The client's end. Requests may be sent before the server has answered the first packet, and are answered a round trip earlier.
 
+    Args:
+        patience: seconds that the server may take for that; then the session ends.
+
     Attributes:
         version: the answer to the first packet.
         extensions: name and data of each that the server has told of with it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
         self.version = Answer(None)
         self.extensions: dict[bytes, bytes] = {}
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
@@ -108,6 +111,8 @@ class Session(asyncssh.SSHClientSession[bytes]):
         self._answers: dict[int, Answer] = {}
         self._number = 0
         self._ended: asyncssh.Error | None = None
+        self._patience = patience
+        self._limit: asyncio.TimerHandle | None = None  # of it, until the server has answered the first packet
 
     def send(self, kind: int, *parts: bytes, then: Then | None = None) -> Answer:
         """Send a request now. ``then`` is called, not from within this call, when the answer is there; it must not raise.
@@ -160,14 +165,25 @@ class Session(asyncssh.SSHClientSession[bytes]):
 
     def _greet(self) -> None:
         if self._channel is not None and self._ended is None:
+            self._limit = asyncio.get_running_loop().call_later(self._patience, self._give_up)
             try:
                 self._channel.write(wire.hello())
             except OSError as error:
                 self._end(error)
 
+    def _give_up(self) -> None:
+        self._end(asyncssh.SFTPConnectionLost("no answer in time"))
+        if self._channel is not None:
+            self._channel.abort()
+
+    def _decided(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+
     def _receive(self, kind: int, body: bytes) -> None:
         fields = wire.Fields(body)
         if kind == wire.VERSION and not self.version.kind:
+            self._decided()
             self._learn(fields)
             self.version._arrive(kind, body, None)
             return
@@ -186,6 +202,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
     def _end(self, error: Exception) -> None:
         if self._ended is not None:
             return
+        self._decided()
         self._ended = lost = error if isinstance(error, asyncssh.Error) else asyncssh.SFTPConnectionLost(str(error))
         answers, self._answers = list(self._answers.values()), {}
         for answer in (self.version, *answers):
