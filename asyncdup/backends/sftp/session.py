@@ -150,9 +150,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
             for kind, body in self._splitter.feed(data):
                 self._receive(kind, body)
         except wire.Malformed as error:
-            self._end(asyncssh.SFTPBadMessage(str(error)))
-            if self._channel is not None:
-                self._channel.abort()
+            self._break_off(asyncssh.SFTPBadMessage(str(error)))
 
     def eof_received(self) -> bool:
         """The server's program has ended."""
@@ -165,14 +163,16 @@ class Session(asyncssh.SSHClientSession[bytes]):
 
     def _greet(self) -> None:
         if self._channel is not None and self._ended is None:
-            self._limit = asyncio.get_running_loop().call_later(self._patience, self._give_up)
+            self._limit = asyncio.get_running_loop().call_later(
+                self._patience, self._break_off, asyncssh.SFTPConnectionLost("no answer in time")
+            )
             try:
                 self._channel.write(wire.hello())
             except OSError as error:
                 self._end(error)
 
-    def _give_up(self) -> None:
-        self._end(asyncssh.SFTPConnectionLost("no answer in time"))
+    def _break_off(self, error: asyncssh.Error) -> None:
+        self._end(error)
         if self._channel is not None:
             self._channel.abort()
 
